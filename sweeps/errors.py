@@ -1,0 +1,34 @@
+"""Every error a user can cause, in one hierarchy; each also is the builtin a caller would catch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SweepsError(Exception):
+    """A user's mistake or an outside failure, told in one line; the command line exits with 2."""
+
+
+class SpecError(SweepsError, ValueError):
+    """A spec names a field that is wrong; the message says the field, the value and what would be right."""
+
+
+class UnknownNameError(SpecError, LookupError):
+    """A name nobody knows; the message suggests the nearest known one."""
+
+
+class StoreError(SweepsError, OSError):
+    """A store cannot be read or written, or holds something else."""
+
+
+class RefusedError(SweepsError, RuntimeError):
+    """A request is understood but would lose or mix results."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """`unknown("axis", "widht", ["width"])` says: unknown axis 'widht'; did you mean 'width'? known: width."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UnknownNameError(f"unknown {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
