@@ -1,0 +1,61 @@
+"""What happens during a sweep, as frozen records. `run` yields them; the screen, the tracker and tests read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a writer gives back for a committed block; about 1 KB on the wire, and kept in the store's ledger.
+
+    `digest` is 63 bits of the sha256 of what was written, `finished` nanoseconds since 1970, `seconds` the time
+    spent measuring, `writing` the time spent storing.
+    """
+
+    block: int
+    digest: int
+    finished: int
+    seconds: float
+    device: str
+    writing: float = 0.0
+    worker: str = ""
+
+
+@dataclass(frozen=True)
+class SweepStarted:
+    fingerprint: str
+    blocks: int
+    done: int
+    workers: str = ""
+
+
+@dataclass(frozen=True)
+class BlockDone:
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class BlockFailed:
+    block: int
+    attempts: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person following the sweep would want to know, such as a lost worker."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class SweepDone:
+    """The end: `missing` blocks are neither done nor failed (the sweep was interrupted)."""
+
+    done: int
+    failed: tuple[BlockFailed, ...] = ()
+    missing: int = 0
+
+
+Event = SweepStarted | BlockDone | BlockFailed | Notice | SweepDone

@@ -1,0 +1,91 @@
+"""measure(sweep, block, device): from a block to the moments of its draws.
+
+Networks are launched in lanes. A statistic whose kernels' last bits may depend on the batch shape gives its lane
+width as a function of the shape parameters; every launch then has exactly that width, the last one padded with
+repeats. So neither tile, batch size, memory nor worker count changes a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from sweeps.blocks import Block, keys_of, points_of
+from sweeps.moments import Moments, histogram
+from sweeps.statistic import Networks, Statistic
+from sweeps.sweep import Sweep
+
+LAUNCH_BYTES = 2**28  # memory of a launch whose width is free
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a block yields: moments (*tile, *dims) of every outcome and counts (*tile, *dims, bins) where declared."""
+
+    moments: Mapping[str, Moments]
+    histograms: Mapping[str, np.ndarray]
+
+
+def measure(sweep: Sweep, block: Block, device: str = "cpu") -> Measured:
+    """Sample every draw of a block and reduce."""
+    draws = sample_block(sweep, block, device)
+    shaped = {k: v.reshape(*block.shape, *v.shape[1:]) for k, v in draws.items()}
+    return Measured(
+        {k: Moments.of(v) for k, v in shaped.items()},
+        {o.name: histogram(shaped[o.name], o.bins) for o in sweep.definition.outcomes if o.bins is not None},
+    )
+
+
+def sample_block(sweep: Sweep, block: Block, device: str = "cpu") -> dict[str, np.ndarray]:
+    """The draws themselves, float64 (points, *dims, draws) an outcome; draws last, ready to be reduced."""
+    statistic, points = sweep.definition, points_of(sweep, block)
+    keys, size = keys_of(sweep, points), sweep.draws_per_batch
+    total = len(points) * size
+    width, padded = _launch(statistic, sweep.definition.parameters(**points.point(0)), total)
+    out: dict[str, np.ndarray] = {}
+    with numerics(sweep.precision):
+        for start in range(0, total, width):
+            wanted = min(width, total - start)
+            row = np.minimum(np.arange(start, start + (width if padded else wanted)), total - 1)
+            networks = Networks(
+                points.take(row // size),
+                keys[row // size],
+                np.uint64(block.batch * size) + (row % size).astype(np.uint64),
+            )
+            for name, values in statistic.sample(networks, device).items():
+                array = _to_numpy(values)[:wanted]
+                if name not in out:
+                    out[name] = np.empty((total, *array.shape[1:]), dtype=np.float64)
+                out[name][start : start + wanted] = array
+    return {k: np.moveaxis(v.reshape(len(points), size, *v.shape[1:]), 1, -1) for k, v in out.items()}
+
+
+def _launch(statistic: Statistic, parameters, total: int) -> tuple[int, bool]:
+    """(networks a launch, whether the last one is padded)."""
+    if statistic.lane is not None:
+        return statistic.lane(parameters), True
+    return max(1, min(total, LAUNCH_BYTES // max(1, statistic.memory(parameters)))), False
+
+
+def _to_numpy(values) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+@contextmanager
+def numerics(precision: str) -> Iterator[None]:
+    """One thread, and full float32 matrix products unless the sweep asks for TF32."""
+    threads = torch.get_num_threads()
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        with threadpool_limits(1), torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32

@@ -1,0 +1,70 @@
+"""The two ports, and the loop that joins them.
+
+A `Store` keeps blocks; an `Executor` measures them somewhere. What is in the store is what is done: there is no
+second record of progress. Running a sweep again therefore measures exactly the blocks that are missing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from sweeps.blocks import Block, plan
+from sweeps.devices import describe
+from sweeps.events import BlockDone, BlockFailed, Event, Receipt, SweepDone, SweepStarted
+from sweeps.measure import Measured, measure
+from sweeps.sweep import Sweep
+
+
+class Store(Protocol):
+    """Keeps the blocks of one sweep. Picklable; any number of processes may write different blocks at once, and
+    the same block too: a block's bytes are a function of the spec, so the last write changes nothing."""
+
+    def done(self) -> np.ndarray:
+        """Which blocks are committed, bool (blocks,)."""
+        ...
+
+    def write(self, block: Block, measured: Measured, *, device: str, seconds: float) -> Receipt:
+        """Store a block, then commit it; a kill at any instant leaves it whole or absent."""
+        ...
+
+    def receipt(self, block: Block) -> Receipt | None:
+        """The ledger's line of a committed block."""
+        ...
+
+
+class Executor(Protocol):
+    """Measures blocks somewhere and writes them to the store it is handed. Closing the iterator stops the work."""
+
+    @property
+    def workers(self) -> str:
+        """Who works, in words, for the person watching."""
+        ...
+
+    def run(self, sweep: Sweep, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
+        """Yield BlockDone or BlockFailed for every block, in any order, and Notices."""
+        ...
+
+
+def run(sweep: Sweep, store: Store, executor: Executor) -> Iterator[Event]:
+    """Measure the blocks that the store does not hold, as an iterator of events."""
+    cut, done = plan(sweep), store.done()
+    yield SweepStarted(sweep.fingerprint, len(cut), int(done.sum()), executor.workers)
+    finished, failed = int(done.sum()), []
+    for event in executor.run(sweep, (cut[int(i)] for i in np.flatnonzero(~done)), store):
+        if isinstance(event, BlockDone):
+            finished += 1
+        elif isinstance(event, BlockFailed):
+            failed.append(event)
+        yield event
+    yield SweepDone(finished, tuple(failed), len(cut) - finished - len(failed))
+
+
+def perform(sweep: Sweep, block: Block, store: Store, device: str) -> Receipt:
+    """What a worker does with a block: measure it, store it, return the receipt."""
+    start = time.perf_counter()
+    measured = measure(sweep, block, device)
+    return store.write(block, measured, device=describe(device), seconds=time.perf_counter() - start)

@@ -1,0 +1,182 @@
+"""What a statistic is: a value with a name, parameters, outcomes, a sampler and, where there is one, a theory.
+
+A statistic knows nothing of blocks, files, Ray or moments. Its `sample` gets a run of *networks*
+(one per draw) that share every shape-fixing parameter, and returns one number (or one array over the
+outcome's dims) per network and outcome. Everything random comes from `networks.normals` and its kin,
+which are functions of (point, draw) alone; see docs/randomness.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from sweeps import randomness
+
+Kind = Literal["real", "proportion", "count"]
+
+
+class Parameters(BaseModel):
+    """Base of a statistic's parameters: one field a parameter, with its range, unit and meaning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+@dataclass(frozen=True)
+class Dim:
+    """A dimension of an outcome, as long as the parameter `length` says, numbered from `start`."""
+
+    name: str
+    length: str
+    long_name: str
+    start: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One measured quantity.
+
+    `kind` decides the interval: `proportion` draws are 0 or 1 (Wilson), the others get a t interval.
+    `bins` are the edges of a histogram kept beside the moments; values outside fall into the end bins.
+    """
+
+    name: str
+    long_name: str
+    kind: Kind = "real"
+    units: str = "1"
+    dims: tuple[Dim, ...] = ()
+    bins: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A known value of a parameter to mark in a figure, such as a threshold."""
+
+    parameter: str
+    value: float
+    label: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Points:
+    """A run of grid points that share every shape-fixing parameter.
+
+    `shared` holds one value a parameter; `varying` holds arrays of length `len(self)`.
+    """
+
+    shared: Mapping[str, Any]
+    varying: Mapping[str, np.ndarray] = field(default_factory=dict)
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        wrong = {k: np.shape(v) for k, v in self.varying.items() if np.shape(v) != (self.size,)}
+        if wrong:
+            raise ValueError(f"varying parameters must have shape ({self.size},), got {wrong}")
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, name: str) -> Any:
+        """The one value of a shape-fixing parameter."""
+        return self.shared[name]
+
+    def column(self, name: str) -> np.ndarray:
+        """Any parameter as an array (points,)."""
+        if name in self.varying:
+            return self.varying[name]
+        return np.full(self.size, self.shared[name])
+
+    def point(self, i: int) -> dict[str, Any]:
+        """All parameters of point `i` as plain Python values."""
+        return {**self.shared, **{k: v[i].item() for k, v in self.varying.items()}}
+
+    def take(self, index: np.ndarray) -> Points:
+        """The points at `index`, repeats allowed."""
+        return Points(self.shared, {k: v[index] for k, v in self.varying.items()}, len(index))
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A run of random networks, one per (point, draw): what a statistic samples at one launch.
+
+    `points` has one row a network (points repeat); `keys` (networks,) uint64 are the points' stream keys and
+    `draws` (networks,) uint64 the draws' indices at their points.
+    """
+
+    points: Points
+    keys: np.ndarray
+    draws: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.points[name]
+
+    def column(self, name: str) -> np.ndarray:
+        return self.points.column(name)
+
+    def normals(self, tensor: int, *shape: int) -> np.ndarray:
+        """Standard normals, float32 (networks, *shape); `tensor` tells a network's tensors apart."""
+        flat = randomness.normals(self.keys, self.draws, tensor, int(np.prod(shape, dtype=np.int64)))
+        return flat.reshape(len(self), *shape)
+
+    def words(self, tensor: int, *shape: int) -> np.ndarray:
+        """Uniform 32-bit words, uint32 (networks, *shape)."""
+        flat = randomness.words(self.keys, self.draws, tensor, int(np.prod(shape, dtype=np.int64)))
+        return flat.reshape(len(self), *shape)
+
+
+Sampler = Callable[[Networks, str], Mapping[str, Any]]
+Theory = Callable[[Points], Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A statistic as a value.
+
+    sample(networks, device) -> {outcome: (networks, *dims)} numpy array or torch tensor; NaN marks an undefined draw.
+    theory(points) -> {outcome: (points, *dims)}: closed forms or limits; NaN where there is none.
+    cost(parameters) -> seconds a draw on one CPU core, roughly; it sizes tiles and orders pilots, nothing else.
+    lane(parameters) -> networks a launch, a function of shape-fixing parameters alone. Kernels whose last bits
+        may depend on the batch shape (BLAS) must give it; launches are padded to it. None: the kernel treats each
+        network by itself, and a launch may hold any number.
+    memory(parameters) -> bytes a network needs during a launch.
+    """
+
+    name: str
+    summary: str
+    source: str
+    parameters: type[Parameters]
+    shape: frozenset[str]
+    outcomes: tuple[Outcome, ...]
+    sample: Sampler
+    cost: Callable[[Any], float]
+    memory: Callable[[Any], int]
+    lane: Callable[[Any], int] | None = None
+    theory: Theory | None = None
+    theory_note: str = ""
+    references: tuple[Reference, ...] = ()
+
+    def outcome(self, name: str) -> Outcome:
+        return next(o for o in self.outcomes if o.name == name)
+
+    @property
+    def length_parameters(self) -> frozenset[str]:
+        """Parameters that set the length of an outcome's dimension; they cannot be axes."""
+        return frozenset(d.length for o in self.outcomes for d in o.dims)
+
+
+def by_point(f: Callable[[Any], Mapping[str, Any]], parameters: type[Parameters]) -> Theory:
+    """Lift a theory of one point to a run of points: `f(parameters) -> {outcome: value}`."""
+
+    def lifted(points: Points) -> Mapping[str, np.ndarray]:
+        rows: Sequence[Mapping[str, Any]] = [f(parameters(**points.point(i))) for i in range(len(points))]
+        return {name: np.stack([np.asarray(row[name], dtype=np.float64) for row in rows]) for name in rows[0]}
+
+    return lifted

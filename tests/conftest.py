@@ -1,0 +1,45 @@
+"""What every test gets: the toy statistics as installed plugins (in Ray's workers too), and small specs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLUGIN = str(Path(__file__).parent / "plugin")
+sys.path.insert(0, PLUGIN)
+os.environ["PYTHONPATH"] = os.pathsep.join([PLUGIN, *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+from sweeps.sweep import Sweep  # noqa: E402
+
+SpecMaker = Callable[..., Sweep]
+
+
+def toy_spec(**changes: Any) -> dict[str, Any]:
+    """A toy sweep: 2 x 5 x 2 points, 3 batches of 8 draws."""
+    spec = {
+        "name": "toy",
+        "statistic": "toy",
+        "seed": 3,
+        "draws": 24,
+        "draws_per_batch": 8,
+        "axes": {"size": [2, 8], "shift": {"linspace": [-1, 1, 5]}, "colour": ["red", "blue"]},
+        "fixed": {"steps": 3},
+    }
+    return {k: v for k, v in {**spec, **changes}.items() if v is not None}
+
+
+@pytest.fixture
+def toy() -> SpecMaker:
+    return lambda **changes: Sweep.of(toy_spec(**changes))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

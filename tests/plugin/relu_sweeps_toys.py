@@ -1,0 +1,97 @@
+"""Statistics for the tests of the engine, found through the entry-point group as a third party's would be.
+
+`toy` has every feature and costs nothing; `faulty` sleeps, raises, returns NaN or kills its process on demand.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from sweeps.statistic import Dim, Networks, Outcome, Parameters, Points, Reference, Statistic
+
+
+class ToyParameters(Parameters):
+    size: int = Field(4, ge=1, le=64, description="normals a draw", json_schema_extra={"unit": "1"})
+    steps: int = Field(3, ge=1, le=9, description="length of the walk", json_schema_extra={"unit": "1"})
+    shift: float = Field(
+        0.0, ge=-10, le=10, description="added to every normal", json_schema_extra={"unit": "1"}
+    )
+    colour: str = Field("red", pattern="^(red|blue)$", description="a name", json_schema_extra={"unit": ""})
+
+
+def sample_toy(networks: Networks, device: str) -> dict:
+    z = networks.normals(0, networks["steps"], networks["size"]).astype(np.float64)
+    z += networks.column("shift")[:, None, None]
+    means = z.mean(axis=2)
+    return {
+        "level": means[:, 0],
+        "positive": np.where(means[:, 0] > 0, 1.0, 0.0),
+        "walk": np.cumsum(means, axis=1),
+        "root": np.sqrt(np.where(means[:, 0] > 0, means[:, 0], np.nan)),
+    }
+
+
+def theory_toy(points: Points) -> dict:
+    shift = points.column("shift")
+    return {"level": shift, "walk": shift[:, None] * np.arange(1, points["steps"] + 1)}
+
+
+TOY = Statistic(
+    name="toy",
+    summary="means of normals",
+    source="none",
+    parameters=ToyParameters,
+    shape=frozenset({"size", "steps", "colour"}),
+    outcomes=(
+        Outcome("level", "mean of the first normals", bins=(-1.0, -0.5, 0.0, 0.5, 1.0)),
+        Outcome("positive", "whether the mean is positive", kind="proportion"),
+        Outcome("walk", "walk of the means", dims=(Dim("step", "steps", "step of the walk"),)),
+        Outcome("root", "square root of the mean, undefined below zero"),
+    ),
+    sample=sample_toy,
+    cost=lambda p: 1e-6 * p.size,
+    memory=lambda p: 64 * p.size * p.steps,
+    theory=theory_toy,
+    theory_note="exact",
+    references=(Reference("shift", 1.0, "one", "none"),),
+)
+
+
+class FaultyParameters(Parameters):
+    seconds: float = Field(0.0, ge=0, description="sleep of a block", json_schema_extra={"unit": "s"})
+    value: int = Field(0, description="anything", json_schema_extra={"unit": "1"})
+    bad: int = Field(-1, description="the value at which things go wrong", json_schema_extra={"unit": "1"})
+    how: str = Field("raise", description="raise, die, or die-once", json_schema_extra={"unit": ""})
+    marker: str = Field(
+        "", description="a file whose absence makes die-once die", json_schema_extra={"unit": ""}
+    )
+
+
+def sample_faulty(networks: Networks, device: str) -> dict:
+    time.sleep(networks["seconds"])
+    if networks["value"] == networks["bad"]:
+        if networks["how"] == "raise":
+            raise ArithmeticError(f"no answer at value {networks['value']}")
+        marker = Path(networks["marker"])
+        if networks["how"] == "die" or not marker.exists():
+            if networks["how"] == "die-once":
+                marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return {"level": networks.normals(0, 1)[:, 0]}
+
+
+FAULTY = Statistic(
+    name="faulty",
+    summary="goes wrong on demand",
+    source="none",
+    parameters=FaultyParameters,
+    shape=frozenset({"seconds", "value", "bad", "how", "marker"}),
+    outcomes=(Outcome("level", "a normal"),),
+    sample=sample_faulty,
+    cost=lambda p: 1e-6,
+    memory=lambda p: 64,
+)

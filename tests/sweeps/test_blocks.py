@@ -1,0 +1,71 @@
+"""Blocks partition the grid exactly, tiles never mix shapes, and keys are functions of values alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+
+from sweeps.blocks import MAX_TILES, keys_of, plan, points_of
+from sweeps.sweep import Sweep
+from tests.conftest import toy_spec
+from tests.strategies import specs
+
+
+@given(specs())
+def test_blocks_partition_points_and_batches_exactly(spec: dict) -> None:
+    sweep = Sweep.of(spec)
+    covered = np.zeros((*sweep.shape, sweep.batches), dtype=int)
+    for i, block in enumerate(plan(sweep)):
+        assert block.index == i == plan(sweep).index_of(block.tile, block.batch)
+        covered[(*block.slices, block.batch)] += 1
+    assert (covered == 1).all()
+
+
+@given(specs())
+def test_a_tile_owns_whole_chunks_and_one_shape(spec: dict) -> None:
+    sweep = Sweep.of(spec)
+    cut = plan(sweep)
+    for block in cut:
+        for name, start, stop, tile, n in zip(
+            sweep.axes, block.starts, block.stops, cut.tile, sweep.shape, strict=True
+        ):
+            assert start % tile == 0
+            assert stop == min(start + tile, n)
+            assert stop - start == 1 or name not in sweep.definition.shape
+
+
+@given(specs())
+def test_points_of_a_block_are_the_grids(spec: dict) -> None:
+    sweep = Sweep.of(spec)
+    for block in plan(sweep):
+        points = points_of(sweep, block)
+        where = np.indices(block.shape).reshape(len(block.shape), -1).T + np.array(block.starts)
+        expected = [sweep.parameters_at(tuple(index)).model_dump() for index in where]
+        assert [points.point(i) for i in range(len(points))] == expected
+
+
+def _key(axes: dict, fixed: dict, **changes) -> int:
+    sweep = Sweep.of(toy_spec(axes=axes, fixed=fixed, **changes))
+    return int(keys_of(sweep, points_of(sweep, plan(sweep)[0]))[0])
+
+
+def test_a_key_depends_on_values_and_not_on_where_they_stand() -> None:
+    here = _key({"shift": [1.0]}, {"size": 8, "colour": "blue"})
+    assert here == _key({"size": [8]}, {"shift": 1, "colour": "blue"})
+    assert here == _key({"colour": ["blue"], "size": [8, 9]}, {"shift": 1.0, "steps": 3}, draws=8)
+    assert here != _key({"shift": [1.5]}, {"size": 8, "colour": "blue"})
+    assert here != _key({"shift": [1.0]}, {"size": 8, "colour": "blue"}, seed=4)
+
+
+def test_a_parameter_at_its_default_is_left_out_so_that_statistics_can_grow() -> None:
+    from sweeps import randomness
+
+    assert _key({"shift": [1.0]}, {}) == randomness.key(3, "toy", {"shift": 1.0})
+
+
+def test_a_million_points_make_thousands_of_blocks() -> None:
+    axes = {"shift": {"linspace": [0, 1, 15625]}, "size": {"range": [1, 64]}}
+    cut = plan(Sweep.of(toy_spec(axes=axes, draws=8)))
+    assert np.prod(cut.shape) == 1_000_000
+    assert len(cut) <= MAX_TILES
+    assert cut[len(cut) - 1].stops == cut.shape

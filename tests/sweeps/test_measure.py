@@ -1,0 +1,109 @@
+"""Measuring a block: tile shape, batch size, lanes and memory change no bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import sweeps.measure
+from sweeps import statistics
+from sweeps.blocks import plan
+from sweeps.measure import measure, numerics, sample_block
+from sweeps.statistic import Statistic
+from sweeps.sweep import Sweep
+from tests.conftest import SpecMaker
+
+
+def all_draws(sweep: Sweep) -> dict[str, np.ndarray]:
+    """Every draw of a sweep, (*shape, *dims, draws) an outcome."""
+    out: dict[str, np.ndarray] = {}
+    for block in plan(sweep):
+        for name, values in sample_block(sweep, block).items():
+            shaped = values.reshape(*block.shape, *values.shape[1:])
+            size = sweep.draws_per_batch
+            whole = out.setdefault(name, np.empty((*sweep.shape, *values.shape[1:-1], sweep.draws)))
+            whole[(*block.slices, ..., slice(block.batch * size, (block.batch + 1) * size))] = shaped
+    return out
+
+
+def assert_same_bits(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    assert {k: v.tobytes() for k, v in a.items()} == {k: v.tobytes() for k, v in b.items()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"points_per_block": 1}, {"points_per_block": 3}, {"draws_per_batch": 24}, {"draws_per_batch": 1}],
+    ids=str,
+)
+def test_tile_and_batch_change_no_bit(toy: SpecMaker, changes: dict) -> None:
+    assert_same_bits(all_draws(toy(**changes)), all_draws(toy()))
+
+
+def test_splitting_for_memory_changes_no_bit(toy: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = all_draws(toy())
+    monkeypatch.setattr(sweeps.measure, "LAUNCH_BYTES", 1500)
+    assert_same_bits(all_draws(toy()), whole)
+
+
+def test_more_draws_and_more_points_leave_the_old_ones_alone(toy: SpecMaker) -> None:
+    old = all_draws(toy())
+    longer = all_draws(toy(draws=48))
+    assert_same_bits({k: v[..., :24] for k, v in longer.items()}, old)
+    wider = all_draws(
+        toy(axes={"size": [2, 5, 8], "shift": {"linspace": [-1, 1, 9]}, "colour": ["blue", "red"]})
+    )
+    assert_same_bits({k: v[::2, ::2, ::-1] for k, v in wider.items()}, old)
+
+
+def _feels_its_neighbours(lane: int | None) -> Statistic:
+    """A statistic that, like BLAS, gives other bits when a launch has another width."""
+    toy = statistics.get("toy")
+
+    def sample(networks, device):
+        return {"level": networks.normals(0, 1)[:, 0].astype(np.float64) * (1 + 1e-15 * len(networks))}
+
+    return replace(toy, sample=sample, outcomes=toy.outcomes[:1], lane=(lambda p: lane) if lane else None)
+
+
+@pytest.mark.parametrize("lane", [16, None])
+def test_lanes_have_one_width_whatever_the_tile(
+    toy: SpecMaker, monkeypatch: pytest.MonkeyPatch, lane
+) -> None:
+    statistic = _feels_its_neighbours(lane)
+    monkeypatch.setattr(statistics, "get", lambda name: statistic)
+    a, b = (all_draws(toy(draws_per_batch=n, points_per_block=m)) for n, m in ((6, 3), (24, 5)))
+    assert (a["level"].tobytes() == b["level"].tobytes()) == (lane is not None)
+
+
+def test_moments_and_histograms_are_those_of_the_draws(toy: SpecMaker) -> None:
+    sweep = toy(points_per_block=4)
+    block = plan(sweep)[1]
+    draws, measured = sample_block(sweep, block), measure(sweep, block)
+    for name, values in draws.items():
+        moments = measured.moments[name]
+        assert moments.mean.shape == (*block.shape, *values.shape[1:-1])
+        flat = values.reshape(*block.shape, *values.shape[1:])
+        np.testing.assert_array_equal(moments.undefined, np.isnan(flat).sum(axis=-1))
+        np.testing.assert_array_equal(moments.n, (~np.isnan(flat)).sum(axis=-1))
+    assert set(measured.histograms) == {"level"}
+    assert measured.histograms["level"].sum() == draws["level"].size
+
+
+def test_undefined_draws_are_counted_and_never_zero(toy: SpecMaker) -> None:
+    sweep = toy(axes={"shift": [-10.0]}, fixed={})
+    root = measure(sweep, plan(sweep)[0]).moments["root"]
+    assert (root.n.item(), root.undefined.item()) == (0, 8)
+    assert np.isnan(root.mean.item())
+
+
+def test_numerics_are_one_thread_of_full_float32_and_are_put_back() -> None:
+    before = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    with numerics("float32"):
+        assert torch.get_num_threads() == 1
+        assert not torch.backends.cuda.matmul.allow_tf32
+    with numerics("tf32"):
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert (torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32) == before
