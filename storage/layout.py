@@ -1,0 +1,189 @@
+"""How a sweep lies in a Zarr group: arrays, dims, dtypes, chunks, attributes. Pure; no I/O.
+
+    <outcome>             (*axes, batch, *dims, moment)  float64   chunk = tile x 1 batch
+    <outcome>_histogram   (*axes, batch, *dims, bin)     int64     likewise
+    commit                (*tiles, batch)                string    one chunk a block: its receipt, written last
+    <axis>, batch, moment, <dim>, <outcome>_bin_left, <outcome>_bin_right       coordinates
+
+A block owns one chunk of each, so no two writers ever share one, and a chunk once committed is not written again.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from sweeps import randomness
+from sweeps.blocks import Plan, plan
+from sweeps.errors import SpecError
+from sweeps.moments import FIELDS
+from sweeps.statistic import Outcome
+from sweeps.sweep import Sweep
+
+COMMIT = "commit"
+ATTRIBUTE = "relu_sweeps"
+LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """One array of the group. `values` are written at creation (coordinates); None is filled by blocks."""
+
+    name: str
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: str
+    dims: tuple[str, ...]
+    fill: Any
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    values: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything that is created before the first block is measured."""
+
+    arrays: tuple[ArrayLayout, ...]
+    attributes: Mapping[str, Any]
+    plan: Plan
+
+    def __getitem__(self, name: str) -> ArrayLayout:
+        return next(a for a in self.arrays if a.name == name)
+
+
+def layout(sweep: Sweep) -> Layout:
+    """The template of a sweep's store.
+
+    Raises:
+        SpecError: an axis and an outcome, or a dimension, would share a name.
+    """
+    cut = plan(sweep)
+    arrays = [*_coordinates(sweep), _commit(sweep, cut)]
+    for outcome in sweep.definition.outcomes:
+        arrays.append(_moments(sweep, cut, outcome))
+        if outcome.bins is not None:
+            arrays += _histogram(sweep, cut, outcome, outcome.bins)
+    names = [a.name for a in arrays]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise SpecError(f"axes: {twice[0]!r} is also the name of an array of {sweep.statistic!r}; rename it")
+    return Layout(tuple(arrays), attributes(sweep), cut)
+
+
+def attributes(sweep: Sweep) -> dict[str, Any]:
+    """The group's attributes: the spec, its fingerprint, and what made it."""
+    return {
+        "title": sweep.name,
+        "source": sweep.definition.source,
+        ATTRIBUTE: {
+            "layout": LAYOUT,
+            "rule": randomness.RULE,
+            "fingerprint": sweep.fingerprint,
+            "spec": json.loads(sweep.to_json()),
+            "versions": versions(),
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that could matter to a number."""
+    found = {"python": platform.python_version()}
+    for package in ("relu-sweeps", "torch", "numpy", "scipy", "numba", "zarr"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def lengths(sweep: Sweep, outcome: Outcome) -> tuple[int, ...]:
+    """Lengths of an outcome's own dimensions."""
+    return tuple(int(sweep.fixed[d.length]) for d in outcome.dims)
+
+
+def histogram_name(outcome: str) -> str:
+    return f"{outcome}_histogram"
+
+
+def _coordinates(sweep: Sweep) -> list[ArrayLayout]:
+    fields = sweep.definition.parameters.model_fields
+    found: dict[str, ArrayLayout] = {}
+    for name, values in sweep.axes.items():
+        extra = fields[name].json_schema_extra
+        units = extra.get("unit", "1") if isinstance(extra, dict) else "1"
+        found[name] = _coordinate(
+            name, np.asarray(values), long_name=fields[name].description or name, units=units
+        )
+    found["batch"] = _coordinate("batch", np.arange(sweep.batches), long_name="batch of draws")
+    found["moment"] = _coordinate("moment", np.asarray(FIELDS), long_name="moment of the draws of a batch")
+    for outcome in sweep.definition.outcomes:
+        for dim, length in zip(outcome.dims, lengths(sweep, outcome), strict=True):
+            found[dim.name] = _coordinate(dim.name, dim.start + np.arange(length), long_name=dim.long_name)
+    return list(found.values())
+
+
+def _coordinate(name: str, values: np.ndarray, **attributes: Any) -> ArrayLayout:
+    dtype = "str" if values.dtype.kind == "U" else str(values.dtype)
+    fill = {"f": np.nan, "U": "", "b": False}.get(values.dtype.kind, 0)
+    return ArrayLayout(name, values.shape, values.shape, dtype, (name,), fill, attributes, values)
+
+
+def _moments(sweep: Sweep, cut: Plan, outcome: Outcome) -> ArrayLayout:
+    own = lengths(sweep, outcome)
+    return ArrayLayout(
+        outcome.name,
+        (*sweep.shape, sweep.batches, *own, len(FIELDS)),
+        (*cut.tile, 1, *own, len(FIELDS)),
+        "float64",
+        (*sweep.axes, "batch", *(d.name for d in outcome.dims), "moment"),
+        np.nan,
+        {"long_name": outcome.long_name, "units": outcome.units, "kind": outcome.kind},
+    )
+
+
+def _histogram(sweep: Sweep, cut: Plan, outcome: Outcome, bins: tuple[float, ...]) -> list[ArrayLayout]:
+    own, dim = lengths(sweep, outcome), f"{outcome.name}_bin"
+    counts = ArrayLayout(
+        histogram_name(outcome.name),
+        (*sweep.shape, sweep.batches, *own, len(bins) - 1),
+        (*cut.tile, 1, *own, len(bins) - 1),
+        "int64",
+        (*sweep.axes, "batch", *(d.name for d in outcome.dims), dim),
+        -1,
+        {"long_name": f"draws by {outcome.long_name}", "units": "1"},
+    )
+    edges = np.asarray(bins, dtype=np.float64)
+    sides = [
+        ArrayLayout(
+            f"{dim}_{side}",
+            values.shape,
+            values.shape,
+            "float64",
+            (dim,),
+            np.nan,
+            {"long_name": f"{side} edge of a bin of {outcome.long_name}", "units": outcome.units},
+            values,
+        )
+        for side, values in (("left", edges[:-1]), ("right", edges[1:]))
+    ]
+    return [counts, *sides]
+
+
+def _commit(sweep: Sweep, cut: Plan) -> ArrayLayout:
+    shape = (*cut.tiles, sweep.batches)
+    dims = (*(f"{name}_tile" for name in sweep.axes), "batch")
+    return ArrayLayout(
+        COMMIT,
+        shape,
+        (1,) * len(shape),
+        "str",
+        dims,
+        "",
+        {"long_name": "receipt of a committed block, as JSON; empty where none"},
+    )

@@ -1,0 +1,246 @@
+"""The contract of a store, and what ours promises beyond it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from actors.inline import Inline
+from storage.zarr_store import ZarrStore
+from sweeps.blocks import plan
+from sweeps.errors import StoreError
+from sweeps.events import BlockDone
+from sweeps.measure import measure
+from sweeps.run import perform, run
+from tests.conftest import SpecMaker
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def store(toy: SpecMaker, tmp_path: Path) -> ZarrStore:
+    return ZarrStore.create(str(tmp_path / "a.zarr"), toy())
+
+
+def fill(store: ZarrStore) -> None:
+    assert all(e.receipt for e in run(store.sweep, store, Inline("cpu")) if isinstance(e, BlockDone))
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+class TestContract:
+    """Any store: nothing is done at first; what is written is done, read back, and written again without a change."""
+
+    def test_nothing_is_done_at_first(self, store: ZarrStore) -> None:
+        assert not store.done().any()
+        assert len(store.done()) == len(plan(store.sweep))
+        assert store.receipt(plan(store.sweep)[0]) is None
+
+    def test_a_written_block_is_done_and_no_other(self, store: ZarrStore) -> None:
+        receipt = perform(store.sweep, plan(store.sweep)[5], store, "cpu")
+        assert np.flatnonzero(store.done()).tolist() == [5]
+        assert store.receipt(plan(store.sweep)[5]) == receipt
+        assert receipt.block == 5
+
+    def test_it_is_read_back_to_the_byte(self, store: ZarrStore) -> None:
+        block = plan(store.sweep)[7]
+        perform(store.sweep, block, store, "cpu")
+        stored, measured = store.read(block), measure(store.sweep, block)
+        for name, moments in measured.moments.items():
+            assert stored[name].tobytes() == moments.stack().tobytes()
+        assert stored["level_histogram"].tobytes() == measured.histograms["level"].tobytes()
+
+    def test_writing_again_changes_no_number(self, store: ZarrStore) -> None:
+        block = plan(store.sweep)[2]
+        first = perform(store.sweep, block, store, "cpu")
+        before = store.content_hash()
+        second = perform(store.sweep, block, store, "cpu")
+        assert (second.digest, store.content_hash()) == (first.digest, before)
+
+    def test_it_travels_by_pickle(self, store: ZarrStore) -> None:
+        there = pickle.loads(pickle.dumps(store))
+        perform(there.sweep, plan(there.sweep)[0], there, "cpu")
+        assert store.done()[0]
+
+    def test_running_again_measures_exactly_what_is_missing(self, store: ZarrStore) -> None:
+        for i in (0, 3, 4):
+            perform(store.sweep, plan(store.sweep)[i], store, "cpu")
+        events = [e for e in run(store.sweep, store, Inline("cpu")) if isinstance(e, BlockDone)]
+        assert sorted(e.receipt.block for e in events) == sorted(
+            set(range(len(plan(store.sweep)))) - {0, 3, 4}
+        )
+
+
+def test_equal_sweeps_make_equal_files_but_for_the_ledger(toy: SpecMaker, tmp_path: Path) -> None:
+    stores = [ZarrStore.create(str(tmp_path / name), toy(), made_by={"x": "y"}) for name in "ab"]
+    for store in stores:
+        fill(store)
+    a, b = (files(tmp_path / name) for name in "ab")
+    assert a.keys() == b.keys()
+    assert {k: v for k, v in a.items() if not k.startswith("commit/c/")} == {
+        k: v for k, v in b.items() if not k.startswith("commit/c/")
+    }
+
+
+def test_chunks_without_a_mark_are_not_done(store: ZarrStore, tmp_path: Path) -> None:
+    perform(store.sweep, plan(store.sweep)[0], store, "cpu")
+    shutil.rmtree(tmp_path / "a.zarr" / "commit" / "c")
+    assert list((tmp_path / "a.zarr" / "level" / "c").rglob("*"))
+    assert not store.done().any()
+
+
+def test_the_mark_is_written_last(store: ZarrStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    original = ZarrStore._array
+    monkeypatch.setattr(ZarrStore, "_array", lambda self, name: order.append(name) or original(self, name))
+    perform(store.sweep, plan(store.sweep)[0], store, "cpu")
+    assert order == ["level", "level_histogram", "positive", "walk", "root", "commit"]
+
+
+def test_no_two_blocks_share_a_file(store: ZarrStore, tmp_path: Path) -> None:
+    root, seen = tmp_path / "a.zarr", {}
+    for block in plan(store.sweep):
+        before = set(files(root))
+        perform(store.sweep, block, store, "cpu")
+        new = set(files(root)) - before
+        assert len(new) == 6, "a chunk an array and the mark"
+        seen[block.index] = new
+    assert sum(map(len, seen.values())) == len(set().union(*seen.values()))
+
+
+def test_plain_xarray_opens_it(store: ZarrStore) -> None:
+    fill(store)
+    dataset = xr.open_zarr(store.url)
+    assert dataset.walk.dims == ("size", "shift", "colour", "batch", "step", "moment")
+    assert dataset.colour.values.tolist() == ["red", "blue"]
+    assert dataset.level.attrs["long_name"] == "mean of the first normals"
+    assert float(dataset.level.sel(size=8, shift=0.5, colour="red", moment="n").sum()) == 24
+
+
+def test_attributes_say_what_made_it(toy: SpecMaker, tmp_path: Path) -> None:
+    sweep = toy()
+    store = ZarrStore.create(str(tmp_path / "a.zarr"), sweep, made_by={"git_commit": "abc"})
+    found = store.attributes
+    assert found["fingerprint"] == sweep.fingerprint
+    assert json.loads(sweep.to_json()) == found["spec"]
+    assert found["made_by"] == {"git_commit": "abc"}
+    assert set(found["versions"]) >= {"python", "torch", "numpy", "numba", "zarr"}
+
+
+class TestRefusals:
+    """Somebody else's place, or another sweep's, is left as it is."""
+
+    def test_another_sweep_is_refused_with_the_difference(self, store: ZarrStore, toy: SpecMaker) -> None:
+        with pytest.raises(StoreError, match=r"seed is 3 there, 4 here; fixed\.steps is 3 there, 5 here"):
+            ZarrStore.create(store.url, toy(seed=4, fixed={"steps": 5}))
+
+    def test_a_folder_of_other_things_is_refused(self, toy: SpecMaker, tmp_path: Path) -> None:
+        (tmp_path / "docs").mkdir()
+        (tmp_path / "docs" / "thesis.txt").write_text("mine")
+        before = files(tmp_path)
+        with pytest.raises(StoreError, match=r"is not empty and not a sweep: it holds 'thesis\.txt'"):
+            ZarrStore.create(str(tmp_path / "docs"), toy())
+        assert files(tmp_path) == before
+
+    def test_somebody_elses_zarr_group_is_refused(self, toy: SpecMaker, tmp_path: Path) -> None:
+        xr.Dataset({"x": ("t", [1.0, 2.0])}).to_zarr(tmp_path / "b.zarr", zarr_format=3, consolidated=False)
+        with pytest.raises(StoreError, match="a Zarr group that is not a sweep"):
+            ZarrStore.create(str(tmp_path / "b.zarr"), toy())
+
+    def test_a_file_in_the_way_is_refused(self, toy: SpecMaker, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(StoreError, match="cannot be created"):
+            ZarrStore.create(str(tmp_path / "file" / "a.zarr"), toy())
+
+    def test_a_folder_that_cannot_be_written_is_refused(self, toy: SpecMaker) -> None:
+        with pytest.raises(StoreError, match="cannot be (created|written)"):
+            ZarrStore.create("/proc/sweeps/a.zarr", toy())
+
+    def test_a_url_nobody_knows_is_refused(self, toy: SpecMaker) -> None:
+        with pytest.raises(StoreError, match="is not one that obstore takes"):
+            ZarrStore.create("gopher://hole/a.zarr", toy())
+
+    def test_opening_nothing_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="no store there"):
+            ZarrStore.open(str(tmp_path / "none.zarr"))
+
+    def test_an_edited_spec_is_refused(self, store: ZarrStore, tmp_path: Path) -> None:
+        root = tmp_path / "a.zarr" / "zarr.json"
+        root.write_text(root.read_text().replace('"seed": 3', '"seed": 4'))
+        with pytest.raises(StoreError, match="does not match its fingerprint"):
+            ZarrStore.open(store.url)
+
+
+def test_a_half_made_store_is_made_again(toy: SpecMaker, tmp_path: Path) -> None:
+    store = ZarrStore.create(str(tmp_path / "a.zarr"), toy())
+    whole = files(tmp_path)
+    (tmp_path / "a.zarr" / "zarr.json").unlink()
+    shutil.rmtree(tmp_path / "a.zarr" / "walk")
+    ZarrStore.create(store.url, toy())
+    assert files(tmp_path) == whole
+
+
+def test_verify_finds_a_changed_byte(store: ZarrStore) -> None:
+    fill(store)
+    block = plan(store.sweep)[4]
+    assert store.verify(block, "cpu") == []
+    values = store.read(block)["walk"]
+    values[..., 2] += 1e-12
+    store.group["walk"][(*block.slices, slice(block.batch, block.batch + 1))] = np.expand_dims(values, 3)
+    assert store.verify(block, "cpu") == ["walk"]
+
+
+KILLED_WRITER = """
+import os, signal, sys, threading, time
+from storage.zarr_store import ZarrStore
+from sweeps.blocks import plan
+from sweeps.run import perform
+store = ZarrStore.open(sys.argv[1])
+perform(store.sweep, plan(store.sweep)[0], store, "cpu")
+print("ready", flush=True)
+while True:
+    for block in plan(store.sweep):
+        perform(store.sweep, block, store, "cpu")
+"""
+
+
+def test_a_writer_killed_at_any_instant_leaves_nothing_torn(store: ZarrStore, tmp_path: Path) -> None:
+    for delay in np.random.default_rng(0).uniform(0, 0.05, 4):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", KILLED_WRITER, store.url], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        for index in np.flatnonzero(store.done()):
+            assert store.verify(plan(store.sweep)[int(index)], "cpu") == []
+    store.gc()
+    fill(store)
+    other = ZarrStore.create(str(tmp_path / "b.zarr"), store.sweep)
+    fill(other)
+    assert store.content_hash() == other.content_hash()
+    assert files(tmp_path / "a.zarr").keys() == files(tmp_path / "b.zarr").keys()
+
+
+def test_gc_removes_what_killed_writers_left_and_nothing_else(store: ZarrStore, tmp_path: Path) -> None:
+    fill(store)
+    before = files(tmp_path)
+    (tmp_path / "a.zarr" / "level" / "c" / "0" / "0#3").write_bytes(b"half")
+    assert store.gc() == [os.path.join("level", "c", "0", "0#3")]
+    assert files(tmp_path) == before
