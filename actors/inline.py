@@ -1,0 +1,30 @@
+"""The executor that works in this process: a first-class one, and what the tests compare Ray with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sweeps.blocks import Block
+from sweeps.devices import describe, resolve
+from sweeps.events import BlockDone, BlockFailed, Event
+from sweeps.run import Store, perform
+from sweeps.sweep import Sweep
+
+
+class Inline:
+    """Blocks one after another, in order, on one device and one thread. A block that raises fails at once: here
+    nothing but the block itself can be at fault, and trying again would give the same."""
+
+    def __init__(self, device: str = "auto") -> None:
+        self.device = resolve(device)
+
+    @property
+    def workers(self) -> str:
+        return f"this process on {describe(self.device)}"
+
+    def run(self, sweep: Sweep, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
+        for block in blocks:
+            try:
+                yield BlockDone(perform(sweep, block, store, self.device))
+            except Exception as error:
+                yield BlockFailed(block.index, 1, f"{type(error).__name__}: {error}")
