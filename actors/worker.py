@@ -20,16 +20,17 @@ class Worker:
     """Made a Ray actor by the pool. A block leased twice gives the same bytes twice."""
 
     def __init__(self, sweep: Sweep, store: Store, device: str) -> None:
-        self.sweep, self.store, self.device = sweep, store, resolve(device)
+        self.sweep, self.store, self.device = sweep, store, device
 
     def lease(self, block: Block) -> Receipt:
-        return perform(self.sweep, block, self.store, self.device)
+        return perform(self.sweep, block, self.store, resolve(self.device))
 
     def ping(self) -> str:
         """What this worker is, once it is up; also how a lost one is known to be back."""
-        return describe(self.device)
+        return describe(resolve(self.device))
 
     def facts(self) -> dict[str, Any]:
         """Where this worker runs and what it sees."""
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        return {"pid": os.getpid(), "node": os.uname().nodename, "device": self.device, "visible": visible}
+        threads = {name: os.environ.get(name) for name in THREADS}
+        return {"pid": os.getpid(), "device": self.device, "visible": visible, "threads": threads}
