@@ -61,7 +61,7 @@ def layout(sweep: Sweep) -> Layout:
     """The template of a sweep's store.
 
     Raises:
-        SpecError: an axis and an outcome, or a dimension, would share a name.
+        SpecError: an axis, a dimension and an outcome, or what is derived from one, would share a name.
     """
     cut = plan(sweep)
     arrays = [*_coordinates(sweep), _commit(sweep, cut)]
@@ -69,11 +69,20 @@ def layout(sweep: Sweep) -> Layout:
         arrays.append(_moments(sweep, cut, outcome))
         if outcome.bins is not None:
             arrays += _histogram(sweep, cut, outcome, outcome.bins)
-    names = [a.name for a in arrays]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise SpecError(f"axes: {twice[0]!r} is also the name of an array of {sweep.statistic!r}; rename it")
+    _refuse_clashes(sweep, [a.name for a in arrays])
     return Layout(tuple(arrays), attributes(sweep), cut)
+
+
+DERIVED = ("std", "sem", "ci_low", "ci_high", "n", "undefined", "min", "max", "theory")  # shown by `open_sweep`
+
+
+def _refuse_clashes(sweep: Sweep, stored: list[str]) -> None:
+    shown = stored + [f"{o.name}_{suffix}" for o in sweep.definition.outcomes for suffix in DERIVED]
+    twice = sorted({name for name in shown if shown.count(name) > 1})
+    if twice:
+        raise SpecError(
+            f"{sweep.statistic!r} uses the name {twice[0]!r} twice, for a parameter, a dimension or an outcome"
+        )
 
 
 def attributes(sweep: Sweep) -> dict[str, Any]:
@@ -117,9 +126,7 @@ def _coordinates(sweep: Sweep) -> list[ArrayLayout]:
     for name, values in sweep.axes.items():
         extra = fields[name].json_schema_extra
         units = extra.get("unit", "1") if isinstance(extra, dict) else "1"
-        found[name] = _coordinate(
-            name, np.asarray(values), long_name=fields[name].description or name, units=units
-        )
+        found[name] = _coordinate(name, np.asarray(values), long_name=fields[name].description or name, units=units)
     found["batch"] = _coordinate("batch", np.arange(sweep.batches), long_name="batch of draws")
     found["moment"] = _coordinate("moment", np.asarray(FIELDS), long_name="moment of the draws of a batch")
     for outcome in sweep.definition.outcomes:

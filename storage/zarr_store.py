@@ -16,12 +16,12 @@ import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import obstore
 import zarr
-from zarr.storage import ObjectStore
+from zarr.storage import MemoryStore, ObjectStore
 
 from storage.layout import ATTRIBUTE, COMMIT, LAYOUT, ArrayLayout, Layout, histogram_name, layout
 from sweeps.blocks import Block
@@ -169,7 +169,8 @@ class ZarrStore:
         return removed
 
     def _array(self, name: str) -> Any:
-        return self.group[name].with_config({"write_empty_chunks": True, "order": "C"})
+        array = cast(zarr.Array, self.group[name])
+        return array.with_config({"write_empty_chunks": True, "order": "C"})
 
 
 def local_path(url: str) -> str:
@@ -222,9 +223,7 @@ def stored_sweep(url: str) -> Sweep:
     except SweepsError as error:
         raise StoreError(f"{url} holds a sweep that this version does not know: {error}") from None
     if sweep.fingerprint != ours["fingerprint"]:
-        raise StoreError(
-            f"{url}: the spec does not match its fingerprint; it was edited, or made by another version"
-        )
+        raise StoreError(f"{url}: the spec does not match its fingerprint; it was edited, or made by another version")
     return sweep
 
 
@@ -262,16 +261,14 @@ def _refuse_foreign(url: str, template: Layout) -> None:
     ours = {a.name for a in template.arrays} | {"zarr.json"}
     for key, _ in _list(objects):
         if key.partition("/")[0] not in ours:
-            raise StoreError(
-                f"store.url {url!r} is not empty and not a sweep: it holds {key!r}; give another place"
-            )
+            raise StoreError(f"store.url {url!r} is not empty and not a sweep: it holds {key!r}; give another place")
 
 
 def _write_template(url: str, template: Layout, made_by: dict[str, str]) -> None:
     """Arrays first, the group's own metadata last: a half-made store has no root and is simply made again."""
     objects = connect(url, create=True)
     contents: dict[str, Any] = {}
-    memory = zarr.storage.MemoryStore(contents)
+    memory = MemoryStore(contents)
     group = zarr.create_group(memory, zarr_format=3)
     for array in template.arrays:
         made = _create(group, array)

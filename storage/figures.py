@@ -1,0 +1,386 @@
+"""Figures of a sweep: draw(open_sweep(url)) -> Figure. Lines with intervals and theory, or heat maps.
+
+Which dimension becomes what is decided by length and kind. x is the longest numeric dimension (before all,
+one with a reference value to mark). Of the others, one too long for lines turns the panels into heat maps, else
+the longest gives the lines; what is left gives the panels. No pyplot, no global state.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+from storage.query import outcomes
+from sweeps import statistics
+from sweeps.errors import SpecError, unknown
+from sweeps.statistic import Reference
+
+MAX_LINES = 8
+MAX_PANELS = 12
+MAX_LINE_POINTS, MAX_CELLS = 2000, 400  # along x; along a side of a heat map
+HALO: list[Any] = [withStroke(linewidth=2.5, foreground="white", alpha=0.6)]
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+INK, FAINT = "#333333", "#888888"
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What every dimension becomes; `y` makes heat maps, `hue` lines, `panels` small multiples."""
+
+    x: str
+    y: str | None = None
+    hue: str | None = None
+    panels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One outcome, read and cut to what is shown; all arrays have the dims (*panels, hue or y, x).
+
+    `notes` say what a reader could not see: values left out, what grey and dashes mean.
+    """
+
+    mean: xr.DataArray
+    low: xr.DataArray
+    high: xr.DataArray
+    theory: xr.DataArray | None
+    roles: Roles
+    references: tuple[Reference, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def panels(self) -> list[dict[str, int]]:
+        """Positions along the panel dims, a panel each."""
+        sizes = [self.mean.sizes[d] for d in self.roles.panels]
+        return [dict(zip(self.roles.panels, i, strict=True)) for i in np.ndindex(*sizes)]
+
+
+def draw(ds: xr.Dataset, outcome: str | None = None) -> Figure:
+    """A figure of one outcome (unless named, the statistic's first) of a Dataset from `open_sweep`, or a part.
+
+    Raises:
+        UnknownNameError: no such outcome.
+        SpecError: the selection is empty.
+    """
+    known = outcomes(ds)
+    outcome = known[0] if outcome is None else outcome
+    if outcome not in known:
+        raise unknown("outcome", outcome, known)
+    plot = _read(ds, outcome)
+    figure, grid = _grid(plot)
+    paint = _heat_maps if plot.roles.y else _lines
+    paint(figure, grid, plot, float(ds.attrs["confidence"]))
+    _titles(figure, ds, plot)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure; the ending of `path` gives the format (png, svg, pdf)."""
+    figure.savefig(path, dpi=150)
+
+
+# --- what is shown ---
+
+
+def roles(mean: xr.DataArray, referenced: frozenset[str] = frozenset()) -> Roles:
+    """Assign the dimensions of an outcome; one of length 1 has a role only if all are so."""
+    long = [str(d) for d in mean.dims if mean.sizes[d] > 1] or [str(d) for d in mean.dims[:1]]
+
+    def rank(name: str) -> tuple[bool, bool, int]:
+        counted = mean[name].attrs.get("units") == "index" if name in mean.coords else False  # replicates, in no order
+        return _numeric(mean, name) and not counted, name in referenced and mean.sizes[name] > 3, mean.sizes[name]
+
+    x = max(long, key=rank)
+    rest = sorted((d for d in long if d != x), key=lambda d: -mean.sizes[d])
+    if rest and mean.sizes[rest[0]] > MAX_LINES:
+        return Roles(x, y=rest[0], panels=tuple(rest[1:]))
+    return Roles(x, hue=rest[0] if rest else None, panels=tuple(rest[1:]))
+
+
+def _read(ds: xr.Dataset, outcome: str) -> Plot:
+    if not ds[outcome].size:
+        raise SpecError(f"nothing to draw: the selection of {outcome!r} is empty; select fewer axes")
+    marks = statistics.get(ds.attrs["statistic"]).references
+    if not ds[outcome].dims:
+        ds = ds.expand_dims(next((str(c) for c in ds[outcome].coords), "point"))
+    chosen = roles(ds[outcome], frozenset(r.parameter for r in marks))
+    shown = ds[[n for n in ds if str(n) in (outcome, *(f"{outcome}_{s}" for s in ("ci_low", "ci_high", "theory")))]]
+    places = _shown(ds[outcome], chosen)
+    cut = tuple(f"{len(p)} of {ds.sizes[d]} values of {d}" for d, p in places.items() if len(p) < ds.sizes[d])
+    order = (*chosen.panels, *(d for d in (chosen.hue, chosen.y, chosen.x) if d))
+    shown = shown.isel(places).squeeze([d for d in shown.dims if d not in order]).transpose(*order, ...).load()
+    theory = shown.get(f"{outcome}_theory")
+    theory = theory if theory is not None and theory.notnull().any() else None
+    low, high = shown[f"{outcome}_ci_low"], shown[f"{outcome}_ci_high"]
+    notes = cut + (_heat_notes(shown[outcome], theory) if chosen.y else ())
+    return Plot(shown[outcome], low, high, theory, chosen, marks, notes)
+
+
+def _heat_notes(mean: xr.DataArray, theory: xr.DataArray | None) -> tuple[str, ...]:
+    dashes = () if theory is None else ("dashed: theory, at the ticks of the colour bar",)
+    return (*dashes, *(("grey: no draws yet, or undefined",) if mean.isnull().any() else ()))
+
+
+def _shown(mean: xr.DataArray, chosen: Roles) -> dict[str, np.ndarray]:
+    """Positions shown along every dimension with a role: evenly spaced where there are too many."""
+    limits = {chosen.x: MAX_CELLS if chosen.y else MAX_LINE_POINTS}
+    if chosen.y:
+        limits[chosen.y] = MAX_CELLS
+    left = MAX_PANELS
+    for name in sorted(chosen.panels, key=lambda d: mean.sizes[d]):
+        limits[name] = max(1, left)
+        left //= min(limits[name], mean.sizes[name])
+    return {d: _thin(mean.sizes[d], most) for d, most in limits.items()}
+
+
+def _thin(size: int, most: int) -> np.ndarray:
+    return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
+
+
+def _numeric(array: xr.DataArray, name: str) -> bool:
+    return name not in array.coords or array[name].dtype.kind in "iuf"
+
+
+# --- painting ---
+
+
+def _grid(plot: Plot) -> tuple[Figure, list[Axes]]:
+    """The figure and its panels, filled row by row; the last panel dim but one starts a new row."""
+    count = len(plot.panels)
+    columns = plot.mean.sizes[plot.roles.panels[-1]] if len(plot.roles.panels) > 1 else count
+    columns = columns if columns <= 4 else int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    width, height = (6.4, 4.4) if count == 1 else (2.9 * columns + 1.2, 2.5 * rows + 1.2)
+    figure = Figure(figsize=(max(width, 5.6), height), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+    for empty in panels[count:]:
+        empty.set_axis_off()
+    for axes, at in zip(panels, plot.panels, strict=False):
+        if at:
+            axes.set_title(", ".join(_equals(plot.mean, d, i) for d, i in at.items()), fontsize=9, color=INK)
+    for i in range(count):  # shared axes hide inner tick labels, also above an empty panel
+        panels[i].tick_params(labelbottom=i + columns >= count, labelsize=8)
+    return figure, panels[:count]
+
+
+def _lines(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float) -> None:
+    hue = plot.roles.hue
+    x = _positions(plot.mean, plot.roles.x)
+    numeric = _numeric(plot.mean, plot.roles.x) and len(x) > 1
+    count = plot.mean.sizes[hue] if hue else 1
+    colours = _colours(plot.mean, hue, count)
+    common = plot.theory is not None and (count == 1 or _same_along(plot.theory, hue))
+    for axes, at in zip(panels, plot.panels, strict=True):
+        for i, colour in enumerate(colours):
+            here = at | ({hue: i} if hue else {})
+            mean, low, high = (a.isel(here).values for a in (plot.mean, plot.low, plot.high))
+            _line(axes, x, mean, low, high, colour, numeric=numeric)
+            if plot.theory is not None and not (common and i):
+                line = INK if common else colour
+                _theory_line(axes, x, plot.theory.isel(here).values, line, numeric=numeric)
+        axes.grid(color="#eeeeee", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        _axis(axes, "x", plot.mean, plot.roles.x)
+        if not plot.mean.notnull().any():
+            where = {"transform": axes.transAxes, "ha": "center", "backgroundcolor": "white"}
+            axes.text(0.5, 0.5, "no draws yet", color=FAINT, **where)
+    _name_axes(figure, panels, plot, _label(plot.mean.attrs, plot.mean.name))
+    _mark(panels, plot)
+    _legend(figure, plot, colours, confidence, INK if common else FAINT)
+
+
+def _legend(figure: Figure, plot: Plot, colours: Sequence[Any], confidence: float, theory: str) -> None:
+    """What colours, bands and dashes mean, outside on the right."""
+    hue, handles = plot.roles.hue, list[Any]()
+    if hue:
+        names = [_equals(plot.mean, hue, i) for i in range(len(colours))]
+        handles += [Line2D([], [], color=c, linewidth=2, label=n) for c, n in zip(colours, names, strict=True)]
+    handles.append(Patch(facecolor=FAINT, alpha=0.35, label=f"{100 * confidence:g}% interval"))
+    if plot.theory is not None:
+        handles.append(Line2D([], [], color=theory, linestyle="--", linewidth=1.3, label="theory"))
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
+
+
+def _line(axes: Axes, x: Any, mean: Any, low: Any, high: Any, colour: str, *, numeric: bool) -> None:
+    """Mean with its interval: a band along numbers, bars at names or single points."""
+    if numeric:
+        marker = "o" if len(x) <= 25 or np.isnan(mean).any() else None
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0, zorder=1)
+        axes.plot(x, mean, color=colour, linewidth=1.4, marker=marker, markersize=3, zorder=2)
+        return
+    bars = np.maximum(np.stack([mean - low, high - mean]), 0)
+    axes.errorbar(x, mean, bars, fmt="o", color=colour, markersize=4, capsize=3, linewidth=1.2, zorder=2)
+
+
+def _theory_line(axes: Axes, x: Any, theory: Any, colour: Any, *, numeric: bool) -> None:
+    if numeric:
+        axes.plot(x, theory, "--", color=colour, linewidth=1.3, zorder=3)
+    else:
+        axes.plot(x, theory, "_", color=colour, markersize=22, markeredgewidth=1.3, zorder=3)
+
+
+def _heat_maps(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float) -> None:
+    x, y = plot.roles.x, str(plot.roles.y)
+    edges = [_edges(_positions(plot.mean, d), geometric(plot.mean, d)) for d in (x, y)]
+    known = plot.mean if plot.theory is None or plot.mean.notnull().any() else plot.theory
+    values = known.values[np.isfinite(known.values)]
+    scale = Normalize(values.min(), values.max()) if values.size else Normalize(0, 1)
+    levels = MaxNLocator(7).tick_values(float(scale.vmin or 0), float(scale.vmax or 0))
+    image = None
+    for axes, at in zip(panels, plot.panels, strict=True):
+        axes.set_facecolor("#dddddd")  # no draws yet
+        cells = plot.mean.isel(at).transpose(y, x).values
+        image = axes.pcolormesh(*edges, cells, norm=scale, cmap="viridis", rasterized=True)
+        _axis(axes, "x", plot.mean, x)
+        _axis(axes, "y", plot.mean, y)
+        if plot.theory is not None:
+            _contours(axes, plot, plot.theory.isel(at).transpose(y, x).values, levels)
+    label = _label(plot.mean.attrs, plot.mean.name)
+    if image is not None:
+        bar = figure.colorbar(image, ax=list(panels), label=textwrap.fill(label, 45), aspect=30, ticks=levels)
+        bar.ax.tick_params(labelsize=8)
+    _name_axes(figure, panels, plot, _label(plot.mean[y].attrs, y))
+    _mark(panels, plot)
+
+
+def _contours(axes: Axes, plot: Plot, theory: np.ndarray, levels: Sequence[float]) -> None:
+    """Level lines of theory, where there is enough of it to have levels."""
+    finite = theory[np.isfinite(theory)]
+    if min(theory.shape) < 2 or not finite.size or finite.min() == finite.max():
+        return
+    inside = [v for v in levels if finite.min() < v < finite.max()]
+    if inside:
+        at = [_positions(plot.mean, d) for d in (plot.roles.x, str(plot.roles.y))]
+        lines = axes.contour(*at, theory, levels=inside, colors=INK, linestyles="--", linewidths=1.1)
+        lines.set_path_effects(HALO)
+
+
+def _mark(panels: Sequence[Axes], plot: Plot) -> None:
+    """Lines at reference values inside the range shown; named in the first panel."""
+    for reference in plot.references:
+        for name, along in ((plot.roles.x, "x"), (plot.roles.y, "y")):
+            if name is None or name != reference.parameter or not _numeric(plot.mean, name):
+                continue
+            for i, axes in enumerate(panels):
+                _mark_one(axes, along, reference, named=i == 0)
+
+
+def _mark_one(axes: Axes, along: str, reference: Reference, *, named: bool) -> None:
+    low, high = axes.get_xlim() if along == "x" else axes.get_ylim()
+    if not low <= reference.value <= high:
+        return
+    line = axes.axvline if along == "x" else axes.axhline
+    line(reference.value, color=INK, linestyle=":", linewidth=1.2, zorder=4, path_effects=HALO)
+    if named and along == "x":
+        where = {"xy": (reference.value, 0.98), "xycoords": axes.get_xaxis_transform(), "xytext": (-3, 0)}
+        text = axes.annotate(reference.label, **where, textcoords="offset points", rotation=90, va="top", ha="right")
+    elif named:
+        where = {"xy": (0.98, reference.value), "xycoords": axes.get_yaxis_transform(), "xytext": (0, 3)}
+        text = axes.annotate(reference.label, **where, textcoords="offset points", va="bottom", ha="right")
+    else:
+        return
+    text.set(fontsize=8, color=INK, path_effects=HALO, zorder=5)
+
+
+# --- axes and words ---
+
+
+def geometric(array: xr.DataArray, name: str) -> bool:
+    """Whether the values of a dimension are more nearly a geometric than an arithmetic progression."""
+    values = np.asarray(array[name].values) if name in array.coords else np.zeros(0)
+    if values.dtype.kind not in "iuf" or len(values) < 3 or values.min() <= 0 or values.max() < 4 * values.min():
+        return False
+    steps, ratios = np.diff(np.sort(values)), np.diff(np.log(np.sort(values)))
+    return bool(ratios.max() / ratios.min() < steps.max() / steps.min())
+
+
+def _positions(array: xr.DataArray, name: str) -> np.ndarray:
+    """Where the values of a dimension stand: at themselves, or at 0, 1, ... if they are names."""
+    if _numeric(array, name) and name in array.coords:
+        return np.asarray(array[name].values, dtype=np.float64)
+    return np.arange(array.sizes[name], dtype=np.float64)
+
+
+def _edges(at: np.ndarray, log: bool) -> np.ndarray:
+    """Cell borders around positions: midpoints, on the scale of the axis."""
+    at = np.log(at) if log else at
+    if len(at) == 1:
+        edges = np.array([at[0] - 0.5, at[0] + 0.5])
+    else:
+        middle = (at[1:] + at[:-1]) / 2
+        edges = np.concatenate([[2 * at[0] - middle[0]], middle, [2 * at[-1] - middle[-1]]])
+    return np.exp(edges) if log else edges
+
+
+def _axis(axes: Axes, along: str, array: xr.DataArray, name: str) -> None:
+    """Scale and ticks of an axis of a panel."""
+    axis = axes.xaxis if along == "x" else axes.yaxis
+    at, log = _positions(array, name), geometric(array, name)
+    if not _numeric(array, name):
+        axis.set_ticks(at, [str(v) for v in array[name].values])
+        axes.margins(x=0.15 if along == "x" else None, y=None if along == "x" else 0.15)
+        return
+    if log:
+        axes.set(**{f"{along}scale": "log"})
+    if log and at.min() >= 1e-3 and at.max() <= 1e5:
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    whole = name not in array.coords or array[name].dtype.kind in "iu"
+    steps = np.abs(np.diff(np.log(at) if log else at))
+    if (whole or log) and steps.size and steps.min() > steps.sum() / 16:  # a tick a value, where they have room
+        axis.set_major_locator(FixedLocator(at.tolist()))
+        axis.set_minor_locator(NullLocator())
+
+
+def _name_axes(figure: Figure, panels: Sequence[Axes], plot: Plot, y_label: str) -> None:
+    x_label = _label(plot.mean[plot.roles.x].attrs if plot.roles.x in plot.mean.coords else {}, plot.roles.x)
+    if len(panels) == 1:
+        panels[0].set_xlabel(textwrap.fill(x_label, 60))
+        panels[0].set_ylabel(textwrap.fill(y_label, 45))
+    else:
+        figure.supxlabel(textwrap.fill(x_label, 80), fontsize=10)
+        figure.supylabel(textwrap.fill(y_label, 45), fontsize=10)
+
+
+def _label(attributes: dict[str, Any], name: Any) -> str:
+    units = attributes.get("units", "1")
+    return f"{attributes.get('long_name', name)}" + (f" [{units}]" if units not in ("1", "") else "")
+
+
+def _equals(array: xr.DataArray, name: str, index: int) -> str:
+    value = array[name].values[index] if name in array.coords else index
+    return f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}"
+
+
+def _colours(array: xr.DataArray, hue: str | None, count: int) -> list[Any]:
+    """Distinct colours for names, a ramp for numbers; both told apart by colour-blind readers."""
+    if hue is None or not _numeric(array, hue) or count <= 2:
+        return list(OKABE_ITO[:count])
+    return [matplotlib.colormaps["viridis"](v) for v in np.linspace(0, 0.85, count)]
+
+
+def _same_along(array: xr.DataArray, dim: str | None) -> bool:
+    return dim is None or bool(np.allclose(array, array.isel({dim: [0]}), rtol=1e-6, atol=1e-12, equal_nan=True))
+
+
+def _titles(figure: Figure, ds: xr.Dataset, plot: Plot) -> None:
+    scalars = (f"{k} = {v.item()}" for k, v in plot.mean.coords.items() if v.ndim == 0)
+    blocks, total = ds.attrs["committed_blocks"], ds.attrs["blocks"]
+    progress = () if blocks == total else (f"unfinished: {blocks} of {total} blocks",)
+    small = " · ".join([*scalars, f"{ds.attrs['draws']} draws a point", *progress, *plot.notes])
+    wrapped = textwrap.fill(small, int(13 * figure.get_figwidth()))
+    figure.suptitle(f"{ds.attrs['title']}: {plot.mean.name}\n{wrapped}", fontsize=10)

@@ -1,0 +1,285 @@
+"""open_sweep(url): a store as one lazy xarray Dataset, what was measured beside what theory says.
+
+Opening reads the spec and lists the commit marks; moments are read when values are asked for, and only the
+chunks that the selection touches. See `storage.snapshot` for what counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.special import ndtri, stdtrit
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from storage.layout import histogram_name, layout, lengths
+from storage.snapshot import Snapshot, Where
+from storage.zarr_store import ZarrStore
+from sweeps.errors import SpecError, unknown
+from sweeps.moments import Moments
+from sweeps.statistic import Outcome
+from sweeps.sweep import Sweep
+
+COLUMNS = {"mean": "", "ci_low": "_ci_low", "ci_high": "_ci_high", "draws": "_n", "theory": "_theory"}
+
+
+def open_sweep(url: str, confidence: float = 0.95) -> xr.Dataset:
+    """A store as a Dataset: lazy, and a snapshot; open a running sweep again to see more of it.
+
+    For every outcome `o`, over the axes and its own dimensions: `o` (the mean), `o_std`, `o_sem`, `o_ci_low`,
+    `o_ci_high`, `o_n`, `o_undefined`, `o_min`, `o_max`; `o_theory` where the statistic has one, computed for
+    the selected points only; `o_histogram` (*axes, *dims, o_bin) where bins are declared. What too few draws
+    cannot give is NaN. An interval holds its mean with probability `confidence`, each point by itself: Wilson
+    for proportions, t for the others. Numeric axes ascend.
+
+    Raises:
+        StoreError: no store there, or it is not ours.
+        SpecError: confidence is not between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise SpecError(f"confidence must lie between 0 and 1, got {confidence!r}")
+    snapshot = Snapshot.of(ZarrStore.open(url))
+    sweep, variables = snapshot.sweep, {}
+    theories = snapshot.theory_names()
+    for outcome in sweep.definition.outcomes:
+        variables |= _quantities(snapshot, outcome, confidence)
+        if outcome.name in theories:
+            variables[f"{outcome.name}_theory"] = _theory(snapshot, outcome)
+        if outcome.bins is not None:
+            variables[histogram_name(outcome.name)] = _histogram(snapshot, outcome, outcome.bins)
+    ds = xr.Dataset(variables, _coordinates(sweep), _attributes(snapshot, confidence))
+    return _ascending(ds, sweep)
+
+
+# --- intervals ---
+
+
+def wilson(mean: np.ndarray, n: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's score interval (low, high): all p with |mean - p| <= z sqrt(p (1 - p) / n); NaN at n = 0."""
+    z = float(ndtri((1 + confidence) / 2))
+    n = np.where(n > 0, n, np.nan)
+    middle = (mean + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(np.maximum(mean * (1 - mean), 0) / n + (z / (2 * n)) ** 2)
+    return np.where(mean <= 0, 0.0, middle - half), np.where(mean >= 1, 1.0, middle + half)
+
+
+def student(m: Moments, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """The t interval (low, high) of a mean; NaN below two draws."""
+    different, place = np.unique(m.n, return_inverse=True)
+    t = np.full(different.shape, np.nan)
+    t[different > 1] = stdtrit(different[different > 1] - 1, (1 + confidence) / 2)
+    half = t[place.reshape(m.n.shape)] * _sem(m)
+    return m.mean - half, m.mean + half
+
+
+def _sem(m: Moments) -> np.ndarray:
+    return np.sqrt(np.divide(m.variance, m.n, out=np.full_like(m.n, np.nan), where=m.n > 0))
+
+
+def _interval(m: Moments, kind: str, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    if kind == "proportion":
+        return wilson(m.mean, m.n, confidence)
+    return student(m, confidence)
+
+
+QUANTITIES: dict[str, tuple[str, str, Callable[[Moments, str, float], np.ndarray]]] = {
+    "": ("{}", "float64", lambda m, *_: m.mean),
+    "std": ("standard deviation of {}", "float64", lambda m, *_: np.sqrt(m.variance)),
+    "sem": ("standard error of the mean of {}", "float64", lambda m, *_: _sem(m)),
+    "ci_low": ("{}, low end", "float64", lambda *how: _interval(*how)[0]),
+    "ci_high": ("{}, high end", "float64", lambda *how: _interval(*how)[1]),
+    "n": ("draws that define {}", "int64", lambda m, *_: m.n),
+    "undefined": ("draws that leave undefined {}", "int64", lambda m, *_: m.undefined),
+    "min": ("least {}", "float64", lambda m, *_: m.min),
+    "max": ("greatest {}", "float64", lambda m, *_: m.max),
+}
+"""suffix -> (long_name, dtype, value from (moments, kind, confidence))"""
+
+
+# --- the Dataset ---
+
+
+@dataclass(eq=False)
+class Lazy(BackendArray):
+    """An array known by `read(where) -> values`, for xarray to index lazily."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[Where], np.ndarray]
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        support = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._outer)
+
+    def _outer(self, key: tuple[Any, ...]) -> np.ndarray:
+        where = tuple(np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True))
+        out = np.array(self.read(where), dtype=self.dtype)  # a copy: what is cached stays as it is
+        return out[tuple(0 if np.ndim(k) == 0 and not isinstance(k, slice) else slice(None) for k in key)]
+
+
+def _variable(dims: tuple[str, ...], shape: tuple[int, ...], dtype: str, read: Any, **attributes: Any) -> xr.Variable:
+    array = Lazy(shape, np.dtype(dtype), read)
+    return xr.Variable(dims, indexing.LazilyIndexedArray(array), attributes)
+
+
+def _quantities(snapshot: Snapshot, outcome: Outcome, confidence: float) -> dict[str, xr.Variable]:
+    found = {}
+    for suffix, (text, dtype, _) in QUANTITIES.items():
+        attributes = {
+            "long_name": text.format(outcome.long_name),
+            "units": "1" if dtype == "int64" else outcome.units,
+        }
+        if not suffix:
+            attributes["kind"] = outcome.kind
+        if suffix.startswith("ci"):
+            way = "Wilson" if outcome.kind == "proportion" else "t"
+            attributes["long_name"] += f" of the {100 * confidence:.6g}% {way} interval of the mean"
+        read = partial(_derive, snapshot, outcome, suffix, confidence)
+        name = f"{outcome.name}_{suffix}".removesuffix("_")
+        found[name] = _variable(*_frame(snapshot.sweep, outcome), dtype, read, **attributes)
+    return found
+
+
+def _derive(snapshot: Snapshot, outcome: Outcome, suffix: str, confidence: float, where: Where) -> np.ndarray:
+    return QUANTITIES[suffix][2](snapshot.moments(outcome.name, where), outcome.kind, confidence)
+
+
+def _theory(snapshot: Snapshot, outcome: Outcome) -> xr.Variable:
+    note = snapshot.sweep.definition.theory_note
+    attributes = {"long_name": f"{outcome.long_name}, theory", "units": outcome.units, "theory_note": note}
+    read = partial(snapshot.theory, outcome)
+    return _variable(*_frame(snapshot.sweep, outcome), "float64", read, **attributes)
+
+
+def _histogram(snapshot: Snapshot, outcome: Outcome, bins: tuple[float, ...]) -> xr.Variable:
+    dims, shape = _frame(snapshot.sweep, outcome)
+    read = partial(snapshot.counts, outcome.name)
+    attributes = {"long_name": f"draws by {outcome.long_name}", "units": "1"}
+    return _variable((*dims, f"{outcome.name}_bin"), (*shape, len(bins) - 1), "int64", read, **attributes)
+
+
+def _frame(sweep: Sweep, outcome: Outcome) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """(dims, shape) of an outcome's variables."""
+    return (*sweep.axes, *(d.name for d in outcome.dims)), (*sweep.shape, *lengths(sweep, outcome))
+
+
+def _coordinates(sweep: Sweep) -> dict[str, xr.Variable]:
+    arrays = (a for a in layout(sweep).arrays if a.values is not None and a.name not in ("batch", "moment"))
+    return {a.name: xr.Variable(a.dims, a.values, dict(a.attributes)) for a in arrays}
+
+
+def _attributes(snapshot: Snapshot, confidence: float) -> dict[str, Any]:
+    sweep = snapshot.sweep
+    return {
+        "title": sweep.name,
+        "statistic": sweep.statistic,
+        "source": sweep.definition.source,
+        "theory_note": sweep.definition.theory_note,
+        "fingerprint": sweep.fingerprint,
+        "draws": sweep.draws,
+        "committed_blocks": int(snapshot.done.sum()),
+        "blocks": len(snapshot.cut),
+        "confidence": confidence,
+        "fixed": json.dumps(sweep.fixed),
+    }
+
+
+def _ascending(ds: xr.Dataset, sweep: Sweep) -> xr.Dataset:
+    orders = {}
+    for name, values in sweep.axes.items():
+        array = np.asarray(values)
+        if array.dtype.kind in "if" and np.any(np.diff(array) < 0):
+            orders[name] = np.argsort(array)
+    return ds.isel(orders) if orders else ds
+
+
+# --- slicing for the command line ---
+
+
+def select(ds: xr.Dataset, wanted: Iterable[str]) -> xr.Dataset:
+    """The part of a sweep that `axis=value` texts name; `axis=value,value` keeps several values. Lazy.
+
+    Numbers match to 9 digits, truth values are written true and false.
+
+    Raises:
+        UnknownNameError: no such axis, or no such name along it.
+        SpecError: a text is not of that form, an axis comes twice, or a number is not on its axis.
+    """
+    positions: dict[str, Any] = {}
+    axes = [str(d) for d in ds.dims if d in ds.coords]
+    for text in wanted:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not value:
+            raise SpecError(f"a selection reads axis=value, got {text!r}; axes: {', '.join(axes)}")
+        if name not in axes:
+            raise unknown("axis", name, axes)
+        if name in positions:
+            raise SpecError(f"axis {name!r} is selected twice; give all its values at once: {name}=a,b")
+        positions[name] = _positions(ds[name], value)
+    return ds.isel(positions)
+
+
+def _positions(axis: xr.DataArray, text: str) -> int | list[int]:
+    known = axis.values
+    if text in known.astype(str):  # a name may hold a comma
+        return int(np.flatnonzero(known.astype(str) == text)[0])
+    found = [_position(str(axis.name), known, part.strip()) for part in text.split(",")]
+    return list(dict.fromkeys(found)) if len(found) > 1 else found[0]
+
+
+def _position(name: str, known: np.ndarray, text: str) -> int:
+    if known.dtype.kind not in "if":
+        names = [str(v).lower() if known.dtype.kind == "b" else str(v) for v in known]
+        if text not in names:
+            raise unknown(f"value of axis {name!r}", text, names)
+        return names.index(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise SpecError(f"axis {name!r} takes numbers, got {text!r}; nearest known: {_some(known)}") from None
+    near = np.argsort(np.abs(known - value), kind="stable")
+    if len(near) and np.isclose(known[near[0]], value, rtol=1e-9, atol=1e-300):
+        return int(near[0])
+    raise SpecError(f"axis {name!r} has no value {text}; nearest known: {_some(np.sort(known[near[:4]]))}")
+
+
+def _some(values: np.ndarray) -> str:
+    shown = ", ".join(f"{v:.10g}" for v in values[:8])
+    return shown + (f", ... {values[-1]:.10g}" if len(values) > 8 else "")
+
+
+def table(ds: xr.Dataset, select: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The numbers as rows, outcome by outcome: axes and dims, `outcome`, then `COLUMNS`; plain Python values.
+
+    `select` maps axes to values, as `ds.sel` takes it. An outcome has a row for every point and every place
+    along its own dims, and no key for the dims of others; `theory` is None where there is none.
+    """
+    chosen = ds.sel(dict(select or {}))
+    return [row for name in outcomes(ds) for row in _rows(chosen, name)]
+
+
+def outcomes(ds: xr.Dataset) -> list[str]:
+    """Names of the outcomes in a Dataset of `open_sweep`, in the statistic's order."""
+    return [str(name) for name, variable in ds.data_vars.items() if "kind" in variable.attrs]
+
+
+def _rows(ds: xr.Dataset, outcome: str) -> list[dict[str, Any]]:
+    names = [outcome + suffix for suffix in COLUMNS.values()]
+    columns = [ds[n].values.ravel().tolist() if n in ds else [None] * ds[outcome].size for n in names]
+    dims = ds[outcome].dims
+    scalars = {str(k): v.item() for k, v in ds[outcome].coords.items() if v.ndim == 0}
+    places = np.ndindex(*ds[outcome].shape)
+    coordinates = {str(d): ds[d].values.tolist() for d in dims}
+    return [
+        scalars
+        | {d: v[i] for (d, v), i in zip(coordinates.items(), place, strict=True)}
+        | {"outcome": outcome}
+        | dict(zip(COLUMNS, values, strict=True))
+        for place, *values in zip(places, *columns, strict=True)
+    ]

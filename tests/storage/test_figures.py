@@ -1,0 +1,146 @@
+"""Figures: what becomes what, that they hold the numbers, and that nothing global is touched."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import xarray as xr
+
+from storage.figures import MAX_PANELS, draw, geometric, roles, save
+from storage.query import open_sweep
+from storage.zarr_store import ZarrStore
+from sweeps.blocks import plan
+from sweeps.errors import SpecError, UnknownNameError
+from sweeps.run import perform
+from sweeps.sweep import Sweep
+from tests.conftest import toy_spec
+
+
+def opened(url: Path, blocks: int | None = None, **changes: object) -> xr.Dataset:
+    sweep = Sweep.of(toy_spec(**changes))
+    store, cut = ZarrStore.create(str(url), sweep), plan(sweep)
+    for i in range(len(cut) if blocks is None else blocks):
+        perform(sweep, cut[i], store, "cpu")
+    return open_sweep(str(url))
+
+
+@pytest.fixture
+def toy_ds(tmp_path: Path) -> xr.Dataset:
+    return opened(tmp_path / "toy.zarr")
+
+
+def shaped(**sizes: int | list) -> xr.DataArray:
+    coords = {k: np.arange(1, v + 1) if isinstance(v, int) else np.array(v) for k, v in sizes.items()}
+    return xr.DataArray(np.zeros([len(v) for v in coords.values()]), coords)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "x", "y", "hue", "panels"),
+    [
+        ({"width": 5}, "width", None, None, ()),
+        ({"width": 3, "layer": 10}, "layer", None, "width", ()),
+        ({"name": ["a", "b", "c"], "width": 2}, "width", None, "name", ()),
+        ({"name": ["a", "b", "c"]}, "name", None, None, ()),
+        ({"width": 3, "alpha": 5, "layer": 8}, "alpha", None, "layer", ("width",)),
+        ({"width": 30, "alpha": 20}, "alpha", "width", None, ()),
+        ({"width": 30, "depth": 20, "name": ["a", "b"]}, "width", "depth", None, ("name",)),
+        ({"width": 1, "depth": 1}, "width", None, None, ()),
+    ],
+)
+def test_length_and_kind_decide(sizes: dict, x: str, y: str | None, hue: str | None, panels: tuple) -> None:
+    found = roles(shaped(**sizes), frozenset({"alpha"}))
+    assert (found.x, found.y, found.hue, found.panels) == (x, y, hue, panels)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1, 2, 4, 8], True), ([1, 2, 3, 4], False), ([-1, 1, 10], False), ([0.1, 1, 10], True), ([16, 64, 256], True)],
+)
+def test_geometric_values_get_a_log_axis(values: list, expected: bool) -> None:
+    assert geometric(shaped(width=values), "width") is expected
+
+
+def test_lines_hold_the_numbers_theory_and_reference(toy_ds: xr.Dataset) -> None:
+    figure = draw(toy_ds.sel(size=2), "level")
+    [axes] = figure.axes
+    lines = {line.get_linestyle(): line for line in axes.lines}
+    solid = [line for line in axes.lines if line.get_linestyle() == "-"]
+    np.testing.assert_array_equal([line.get_ydata() for line in solid], toy_ds.level.sel(size=2).values.T)
+    np.testing.assert_array_equal(lines["--"].get_ydata(), toy_ds["shift"])
+    assert list(lines[":"].get_xdata()) == [1, 1]
+    assert [t.get_text() for t in axes.texts] == ["one"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("added to every normal", "mean of the first normals")
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "colour = red", "colour = blue", "95% interval", "theory",
+    ]  # fmt: skip
+    assert "toy: level" in figure.get_suptitle()
+    assert "size = 2" in figure.get_suptitle()
+
+
+def test_the_first_outcome_is_drawn_unless_named(toy_ds: xr.Dataset) -> None:
+    assert "toy: level" in draw(toy_ds).get_suptitle()
+    with pytest.raises(UnknownNameError, match="unknown outcome 'wolk'; did you mean 'walk'"):
+        draw(toy_ds, "wolk")
+    with pytest.raises(SpecError, match="selection of 'level' is empty"):
+        draw(toy_ds.isel(shift=[]))
+
+
+def test_small_multiples_share_their_axes(toy_ds: xr.Dataset) -> None:
+    figure = draw(toy_ds, "walk")
+    assert [a.get_title() for a in figure.axes] == [
+        f"size = {s}, colour = {c}" for s in (2, 8) for c in ("red", "blue")
+    ]
+    assert len({a.get_ylim() for a in figure.axes}) == 1
+    assert figure.get_supxlabel() == "added to every normal"
+
+
+def test_two_long_axes_make_a_heat_map(tmp_path: Path) -> None:
+    ds = opened(
+        tmp_path / "heat.zarr", blocks=20, axes={"shift": {"linspace": [-1, 1, 12]}, "size": {"range": [1, 10]}}
+    )
+    figure = draw(ds, "level")
+    mesh = figure.axes[0].collections[0]
+    np.testing.assert_array_equal(mesh.get_array(), ds.level.transpose("size", "shift"))
+    assert "dashed: theory" in figure.get_suptitle().replace("\n", " ")
+
+
+def test_too_many_panels_are_thinned_and_said_so(tmp_path: Path) -> None:
+    axes = {"size": {"range": [1, 16]}, "shift": {"linspace": [-1, 1, 17]}, "colour": ["red", "blue"]}
+    ds = opened(tmp_path / "many.zarr", blocks=0, axes=axes, fixed={"steps": 9})
+    figure = draw(ds, "walk")
+    assert len([a for a in figure.axes if a.get_title()]) == MAX_PANELS
+    assert "6 of 9 values of step" in figure.get_suptitle().replace("\n", " ")
+
+
+def test_every_selection_draws_and_saves(toy_ds: xr.Dataset, tmp_path: Path) -> None:
+    parts = [
+        toy_ds.isel(size=0, shift=0),
+        toy_ds.isel(size=0, shift=0, colour=0),
+        toy_ds.isel(size=[0], shift=[0], colour=[0]),
+        toy_ds.isel(shift=0),
+    ]
+    for part in parts:
+        for outcome in ("positive", "root"):
+            save(draw(part, outcome), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_unfinished_and_empty_stores_draw(tmp_path: Path) -> None:
+    half = draw(opened(tmp_path / "half.zarr", blocks=3))
+    assert "unfinished: 3 of 12 blocks" in half.get_suptitle()
+    empty = draw(opened(tmp_path / "empty.zarr", blocks=0))
+    assert "no draws yet" in [t.get_text() for t in empty.axes[0].texts]
+    save(empty, tmp_path / "empty.svg")
+    dots = opened(tmp_path / "dots.zarr", blocks=0, axes={"size": {"range": [1, 9]}, "shift": {"linspace": [0, 1, 12]}})
+    save(draw(dots, "positive"), tmp_path / "dots.png")
+
+
+def test_nothing_global_is_touched(toy_ds: xr.Dataset) -> None:
+    before = dict(matplotlib.rcParams)
+    draw(toy_ds, "walk")
+    assert before == dict(matplotlib.rcParams)
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
