@@ -1,0 +1,193 @@
+"""MLflow runs through its client: found again by their tags, and only ever given what they lack.
+
+MLflow is imported late (it takes seconds). Its defaults are made quiet and impatient, where the environment
+does not say otherwise: no telemetry, no progress bars, five seconds a request, and no retry (it could create a
+run twice).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storage.slices import MAX_TEXT, Entry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as Found
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+SQLITE = "sqlite:///"
+PARENT = "mlflow.parentRunId"
+KEY = "sweeps.key"
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+CHUNK = 1000  # the most that MLflow takes at once
+SECRET = re.compile(r"(?<=://)[^/\s'\"]*@")
+
+
+def resolve(uri: str | None) -> str:
+    """The tracking URI: the one given, else MLFLOW_TRACKING_URI, else SQLite in the working directory."""
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    path = uri.removeprefix(SQLITE)
+    if not uri.startswith(SQLITE) or not path or path.startswith((":memory:", "file:")):
+        return uri
+    return SQLITE + os.path.abspath(os.path.expanduser(path))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """MLflow and SQLAlchemy warn about each other; nothing a user of ours could act on."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client; a new SQLite database is set up by one process at a time."""
+    from mlflow import MlflowClient
+
+    with _alone(uri):
+        return MlflowClient(tracking_uri=uri)
+
+
+@contextlib.contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    if not uri.startswith(SQLITE + "/"):
+        yield
+        return
+    path = Path(uri.removeprefix(SQLITE).partition("?")[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{path}.lock", "w") as lock:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def experiment(client: MlflowClient, uri: str, name: str) -> str:
+    """The id of the experiment, made if need be. With SQLite, artifacts go to `mlruns/NAME` beside the database."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        place = None
+        if uri.startswith(SQLITE + "/"):
+            folder = Path(uri.removeprefix(SQLITE).partition("?")[0]).parent / "mlruns"
+            place = (folder / re.sub(r"[^\w.-]+", "_", name)).as_uri()
+        try:
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page asks the user for it
+            return client.create_experiment(name, artifact_location=place, tags=kind)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # somebody else was faster
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise RuntimeError(f"experiment {name!r} is deleted; restore it or set track.experiment to another")
+    return found.experiment_id
+
+
+def find(client: MlflowClient, experiment_id: str, key: str) -> list[Run]:
+    """The runs of a sweep, oldest first."""
+    found, token = [], None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            f"tags.`{KEY}` = '{key}'",
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        found += [Run(client, run) for run in page]
+        token = page.token
+        if not token:
+            return found
+
+
+def create(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], start: int) -> Run:
+    """A new run, running; its tags go with the same request, so that it is never there without them."""
+    return Run(client, client.create_run(experiment_id, start_time=start, tags=dict(tags), run_name=name), new=True)
+
+
+class Run:
+    """One MLflow run and what is known to be in it."""
+
+    def __init__(self, client: MlflowClient, run: Found, *, new: bool = False) -> None:
+        self.client, self.id = client, run.info.run_id
+        self.status, self.ended = run.info.status, run.info.end_time
+        self.tags, self.parameters = dict(run.data.tags), dict(run.data.params)
+        self._old = set() if new else set(run.data.metrics)
+        self._steps: dict[str, set[int]] = {}
+
+    def add(self, parameters: Mapping[str, str], entries: Sequence[Entry]) -> None:
+        """Log what the run lacks: a parameter by its name, a metric by its name and step."""
+        from mlflow.entities import Metric, Param
+
+        params = [Param(k, v) for k, v in parameters.items() if k not in self.parameters]
+        for i in range(0, len(params), 100):
+            self.client.log_batch(self.id, params=params[i : i + 100])
+        self.parameters |= parameters
+        fresh = [e for e in entries if e.step not in self._known(e.key)]
+        for i in range(0, len(fresh), CHUNK):
+            chunk = fresh[i : i + CHUNK]
+            self.client.log_batch(self.id, metrics=[Metric(e.key, e.value, e.time, e.step) for e in chunk])
+            for e in chunk:
+                self._known(e.key).add(e.step)
+
+    def _known(self, key: str) -> set[int]:
+        if key not in self._steps:
+            history = self.client.get_metric_history(self.id, key) if key in self._old else []
+            self._steps[key] = {m.step for m in history}
+        return self._steps[key]
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set the tags that differ."""
+        from mlflow.entities import RunTag
+
+        different = {k: v for k, v in tags.items() if self.tags.get(k) != v}
+        if different:
+            self.client.log_batch(self.id, tags=[RunTag(k, v) for k, v in different.items()])
+            self.tags |= different
+
+    def resume(self) -> None:
+        if self.status != "RUNNING":
+            self.client.update_run(self.id, status="RUNNING")
+            self.status = "RUNNING"
+
+    def end(self, status: str, end: int) -> None:
+        if (self.status, self.ended) != (status, end):
+            self.client.set_terminated(self.id, status, end)
+            self.status, self.ended = status, end
+
+    def text(self, path: str, data: Any) -> None:
+        self.client.log_text(self.id, json.dumps(data, indent=2) + "\n", path)
+
+    def figure(self, path: str, figure: Figure) -> None:
+        self.client.log_figure(self.id, figure, path)
+
+
+def reason(error: Exception) -> str:
+    """An error of MLflow or below in one line, without secrets."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    innermost = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text)
+    if innermost and "HTTPConnectionPool" in text:
+        return f"unreachable: {innermost[1].lower()}"
+    if re.search(r"timed? ?out", text, re.IGNORECASE):
+        return "unreachable: timed out"
+    text = SECRET.sub("", text)
+    return f"cannot be used: {text[:MAX_TEXT]}"

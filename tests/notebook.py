@@ -1,0 +1,74 @@
+"""A small sweep, followed by MLflow, and all that its runs hold as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from actors.inline import Inline
+from storage import runs
+from storage.tracking import track
+from storage.zarr_store import ZarrStore
+from sweeps.events import Event, Notice
+from sweeps.run import run
+from sweeps.sweep import Sweep
+
+BY_SIZE = {"by": "size"}
+FIGURES = [f"figures/{name}.png" for name in ("level", "positive", "root", "walk")]
+
+
+def small(**changes: Any) -> Sweep:
+    """Two sizes by three shifts, three batches of four draws: 12 blocks, 6 a size."""
+    spec = {
+        "name": "small",
+        "statistic": "toy",
+        "draws": 12,
+        "draws_per_batch": 4,
+        "points_per_block": 2,
+        "axes": {"size": [2, 8], "shift": [1.0, -1.0, 0.0]},
+        "fixed": {"steps": 2},
+        "track": BY_SIZE,
+    }
+    return Sweep.of({**spec, **changes})
+
+
+def follow(sweep: Sweep, url: str = "sweep.zarr") -> list[Event]:
+    store = ZarrStore.create(url, sweep)
+    return list(track(run(sweep, store, Inline("cpu")), store, sweep.track))
+
+
+def notices(events: list[Event]) -> list[str]:
+    return [e.text for e in events if isinstance(e, Notice)]
+
+
+def content(uri: str | None = None, experiment: str = "sweeps") -> dict[str, dict[str, Any]]:
+    """All that the runs hold, by slice; run ids left out."""
+    with runs.quiet():
+        client = runs.connect(runs.resolve(uri))
+        found = client.get_experiment_by_name(experiment)
+        listed = client.search_runs([found.experiment_id]) if found else []
+        read = {r.data.tags["sweeps.slice"]: _content(client, r) for r in listed}
+    assert len(read) == len(listed), "a slice has two runs"
+    return read
+
+
+def _content(client: Any, run: Any) -> dict[str, Any]:
+    histories = {k: client.get_metric_history(run.info.run_id, k) for k in run.data.metrics}
+    return {
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "parameters": run.data.params,
+        "tags": {k: v for k, v in run.data.tags.items() if k != runs.PARENT},
+        "child": runs.PARENT in run.data.tags,
+        "metrics": {k: sorted((m.step, m.value, m.timestamp) for m in h) for k, h in histories.items()},
+        "times": (run.info.start_time if runs.PARENT in run.data.tags else None, run.info.end_time),
+        "artifacts": sorted(_artifacts(client, run.info.run_id)),
+    }
+
+
+def _artifacts(client: Any, run_id: str, folder: str | None = None) -> Iterator[str]:
+    for item in client.list_artifacts(run_id, folder):
+        if item.is_dir:
+            yield from _artifacts(client, run_id, item.path)
+        else:
+            yield item.path
