@@ -66,9 +66,7 @@ class RayPool:
         there = gpus if self.device == "cuda" else cores
         if there == 0:
             what = "GPU" if self.device == "cuda" else "CPU core"
-            raise RefusedError(
-                f"the Ray cluster has no {what}: it offers {have}; add a node or change `device`"
-            )
+            raise RefusedError(f"the Ray cluster has no {what}: it offers {have}; add a node or change `device`")
         if workers is not None and not 1 <= workers <= there:
             raise RefusedError(f"workers must be between 1 and the cluster's {there}, got {workers}")
         self.size = workers or there

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import deploy.cluster  # noqa: F401  (sets what Ray reads when it is imported)
 import pytest
 import ray
 from ray.cluster_utils import Cluster

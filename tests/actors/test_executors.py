@@ -54,7 +54,9 @@ def undisturbed(sweep: Sweep, tmp_path: Path) -> str:
 
 
 class TestContract:
-    def test_bits_are_those_of_this_process(self, executor: Executor, toy: SpecMaker, new_store, tmp_path: Path) -> None:
+    def test_bits_are_those_of_this_process(
+        self, executor: Executor, toy: SpecMaker, new_store, tmp_path: Path
+    ) -> None:
         sweep = toy(points_per_block=2)
         store = new_store(sweep)
         events = list(run(sweep, store, executor))
@@ -78,7 +80,9 @@ class TestContract:
         assert isinstance(end, SweepDone)
         assert (end.done, len(end.failed), end.missing) == (10, 2, 0)
 
-    def test_running_again_after_a_stop_measures_only_the_rest(self, executor: Executor, toy: SpecMaker, new_store) -> None:
+    def test_running_again_after_a_stop_measures_only_the_rest(
+        self, executor: Executor, toy: SpecMaker, new_store
+    ) -> None:
         store = new_store(toy(points_per_block=1))
         events = run(store.sweep, store, executor)
         for event in events:
@@ -121,7 +125,9 @@ def test_a_killed_worker_costs_no_block_and_no_bit(three_raylets: Cluster, new_s
     assert not any(committed for _, committed, _ in store.lines())
 
 
-def test_a_block_that_kills_its_worker_once_is_measured_by_another(three_raylets: Cluster, new_store, tmp_path: Path) -> None:
+def test_a_block_that_kills_its_worker_once_is_measured_by_another(
+    three_raylets: Cluster, new_store, tmp_path: Path
+) -> None:
     sweep = faulty(bad=3, how="die-once", marker=str(tmp_path / "died"))
     store = new_store(sweep)
     assert list(run(sweep, store, RayPool(2, "cpu")))[-1] == SweepDone(12)
@@ -174,7 +180,12 @@ def test_a_cpu_worker_computes_on_one_thread(three_raylets: Cluster, toy: SpecMa
     actor = RayPool(1, "cpu").actor(toy(), new_store(toy()))
     threads = ray.get(actor.facts.remote())["threads"]
     ray.kill(actor)
-    assert threads == {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    assert threads == {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+    }
 
 
 @pytest.mark.parametrize(("workers", "device", "message"), [
