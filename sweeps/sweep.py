@@ -9,6 +9,7 @@ import hashlib
 import math
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -100,9 +101,7 @@ class TrackSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     experiment: str = Field("sweeps", min_length=1, description="MLflow experiment")
     by: str | None = Field(None, description="axis along which the child runs are cut")
-    uri: str | None = Field(
-        None, description="tracking server; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"
-    )
+    uri: str | None = Field(None, description="tracking server; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
 
 
 class Sweep(BaseModel):
@@ -119,9 +118,7 @@ class Sweep(BaseModel):
     statistic: str = Field(description="what is measured: see `sweeps statistics`")
     seed: int = Field(0, ge=0, lt=2**63, strict=True, description="seed of all randomness")
     draws: int = Field(ge=1, le=2**40, strict=True, description="random networks at every point")
-    draws_per_batch: int = Field(
-        256, ge=1, le=2**26, strict=True, description="unit of storage; changes no number"
-    )
+    draws_per_batch: int = Field(256, ge=1, le=2**26, strict=True, description="unit of storage; changes no number")
     points_per_block: int | None = Field(
         None,
         ge=1,
@@ -131,14 +128,10 @@ class Sweep(BaseModel):
     )
     precision: Literal["float32", "tf32"] = Field("float32", description="matrix products on a GPU")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
-    axes: dict[str, Axis] = Field(
-        description="a list, or linspace, logspace = [start, stop, count], or range"
-    )
+    axes: dict[str, Axis] = Field(description="a list, or linspace, logspace = [start, stop, count], or range")
     fixed: dict[str, Value] = Field(default_factory=dict, description="parameters held at one value")
     store: StoreSettings | None = Field(None, description="where the numbers go")
-    track: TrackSettings = Field(
-        default_factory=lambda: TrackSettings.model_validate({}), description="MLflow"
-    )
+    track: TrackSettings = Field(default_factory=lambda: TrackSettings.model_validate({}), description="MLflow")
 
     @model_validator(mode="before")
     @classmethod
@@ -149,9 +142,7 @@ class Sweep(BaseModel):
         data = dict(data)
         batches = data.pop("batches")
         if "draws" in data:
-            raise ValueError(
-                f"give draws or batches, not both; got draws = {data['draws']!r}, batches = {batches!r}"
-            )
+            raise ValueError(f"give draws or batches, not both; got draws = {data['draws']!r}, batches = {batches!r}")
         if not isinstance(batches, int) or isinstance(batches, bool) or batches < 1:
             raise ValueError(f"batches must be a whole number of at least 1, got {batches!r}")
         size = data.get("draws_per_batch", cls.model_fields["draws_per_batch"].default)
@@ -178,14 +169,10 @@ class Sweep(BaseModel):
         for where, given in (("axes", self.axes), ("fixed", self.fixed)):
             for name in given:
                 if name not in fields:
-                    raise ValueError(
-                        f"{where}.{name}: {unknown(f'parameter of {self.statistic!r}', name, fields)}"
-                    )
+                    raise ValueError(f"{where}.{name}: {unknown(f'parameter of {self.statistic!r}', name, fields)}")
         for name in self.axes:
             if name in self.fixed:
-                raise ValueError(
-                    f"{name} is given twice, in axes and in fixed = {self.fixed[name]!r}; keep one"
-                )
+                raise ValueError(f"{name} is given twice, in axes and in fixed = {self.fixed[name]!r}; keep one")
             if name in statistic.length_parameters:
                 raise ValueError(
                     f"axes.{name}: {name} sets the length of a dimension of the result, which already holds every "
@@ -199,9 +186,7 @@ class Sweep(BaseModel):
                 f"parameter {missing[0]!r} of {self.statistic!r} has no value; give it in axes or in fixed"
             )
         defaults = {k: f.default for k, f in fields.items() if k not in self.axes and not f.is_required()}
-        object.__setattr__(
-            self, "fixed", {k: (defaults | fixed)[k] for k in fields if k in defaults or k in fixed}
-        )
+        object.__setattr__(self, "fixed", {k: (defaults | fixed)[k] for k in fields if k in defaults or k in fixed})
         self._check_limits(statistic)
         self._check_combinations(statistic)
         return self
@@ -278,7 +263,7 @@ class Sweep(BaseModel):
             **{f"fixed.{k}": v for k, v in self.fixed.items()},
         }
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 of the canonical form of `identity()`: 64 hexadecimal digits."""
         return hashlib.sha256(randomness.canonical(self.identity()).encode()).hexdigest()
@@ -325,9 +310,7 @@ def _tables(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except OSError as error:
         names = ", ".join(catalog.names())
-        raise SpecError(
-            f"{error.strerror}; give the path of a TOML file, or a catalog name: {names}"
-        ) from None
+        raise SpecError(f"{error.strerror}; give the path of a TOML file, or a catalog name: {names}") from None
     except UnicodeDecodeError:
         raise SpecError("not UTF-8 text, so not TOML") from None
     except tomllib.TOMLDecodeError as error:
@@ -337,13 +320,11 @@ def _tables(path: str | Path) -> dict[str, Any]:
 def _first(error: ValidationError) -> tuple[str, str]:
     """(field, message) of the first error, the message with the value and what would be right."""
     errors = error.errors()
-    first = next(
-        (e for e in errors if e["type"] == "extra_forbidden"), errors[0]
-    )  # a typo explains what is missing
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo explains what is missing
     parts = [str(p) for p in first["loc"] if str(p) not in {"function-before[_expand()]", "tuple"}]
     where = ".".join(parts)
     if first["type"] == "value_error":
-        return where, str(first["ctx"]["error"])
+        return where, str(first.get("ctx", {})["error"])
     if first["type"] == "extra_forbidden":
         return ".".join(parts[:-1]), str(unknown("key", parts[-1], _keys_beside(parts)))
     if first["type"] == "missing":
@@ -386,8 +367,6 @@ def _checked_axis(name: str, values: tuple[Any, ...], field: FieldInfo) -> tuple
     seen: dict[Any, int] = {}
     for i, v in enumerate(checked):
         if v in seen:
-            raise ValueError(
-                f"axes.{name} has {v!r} twice, at positions {seen[v]} and {i}; values must differ"
-            )
+            raise ValueError(f"axes.{name} has {v!r} twice, at positions {seen[v]} and {i}; values must differ")
         seen[v] = i
     return checked

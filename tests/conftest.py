@@ -15,6 +15,7 @@ sys.path.insert(0, PLUGIN)
 os.environ["PYTHONPATH"] = os.pathsep.join([PLUGIN, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
+import actors  # noqa: E402, F401  (sets what Ray reads when it is imported)
 from sweeps.sweep import Sweep  # noqa: E402
 
 SpecMaker = Callable[..., Sweep]

@@ -8,9 +8,7 @@ from sweeps.errors import unknown
 
 
 def names() -> tuple[str, ...]:
-    return tuple(
-        sorted(f.name.removesuffix(".toml") for f in files(__name__).iterdir() if f.name.endswith(".toml"))
-    )
+    return tuple(sorted(f.name.removesuffix(".toml") for f in files(__name__).iterdir() if f.name.endswith(".toml")))
 
 
 def text(name: str) -> str:

@@ -1,0 +1,55 @@
+"""A Ray cluster to work on: one of our own on this machine, or one that is there already."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import ray
+
+from sweeps.errors import RefusedError
+
+
+@contextlib.contextmanager
+def cluster(address: str | None = None, workers: int | None = None) -> Iterator[None]:
+    """Connect this process to Ray, and let go at the end. No address: a cluster of our own, on loopback, token on.
+
+    Raises:
+        RefusedError: nothing answers at the address.
+    """
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RefusedError(f"no Ray cluster at {address or 'local'!r}: {reason}") from None
+    try:
+        with terminated_like_interrupted():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a sweep as Ctrl-C does. Ray installs a handler of its own, so this comes after `ray.init`."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,75 @@
+"""Composition root: a sweep, a store, an executor and a tracker joined into one run."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.inline import Inline
+from storage.tracking import track
+from storage.zarr_store import ZarrStore
+from sweeps.blocks import plan
+from sweeps.events import Event
+from sweeps.run import Executor, run
+from sweeps.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a sweep is computed: in this process, or by Ray actors, here or on a cluster."""
+
+    inline: bool = False
+    address: str | None = None
+    workers: int | None = None
+
+
+def store_url(sweep: Sweep) -> str:
+    """Where the spec says, else `results/<name>.zarr`."""
+    return sweep.store.url if sweep.store else f"results/{sweep.name}.zarr"
+
+
+@contextmanager
+def executor(sweep: Sweep, where: Where) -> Iterator[Executor]:
+    """The executor that `where` names, for as long as it is needed."""
+    if where.inline:
+        yield Inline(sweep.device)
+        return
+    from actors.ray_pool import RayPool  # Ray takes seconds to import
+    from deploy.cluster import cluster
+
+    with cluster(where.address, where.workers):
+        yield RayPool(where.workers, sweep.device)
+
+
+def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:
+    """Measure what the sweep's store lacks, tracking as it goes. Calling it again resumes.
+
+    Raises:
+        SweepsError: the store holds something else, or the cluster lacks what is asked for; nothing is lost.
+    """
+    store = ZarrStore.create(store_url(sweep), sweep, made_by=made_by())
+    with ExitStack() as stack:
+        if store.done().sum() == len(plan(sweep)):
+            worker: Executor = Inline("cpu")  # all is done; nobody needs to be started
+        else:
+            worker = stack.enter_context(executor(sweep, where or Where()))
+        yield from track(run(sweep, store, worker), store, sweep.track)
+
+
+def made_by() -> dict[str, str]:
+    """The git commit of this package, where it runs from a checkout."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"git_commit": commit.stdout.strip()}

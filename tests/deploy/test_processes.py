@@ -1,0 +1,108 @@
+"""A sweep as a process of its own: interrupted, terminated, killed; on a terminal and in a log."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from actors.inline import Inline
+from storage.zarr_store import ZarrStore
+from sweeps.events import Receipt
+from sweeps.run import run
+from sweeps.sweep import Sweep
+from tests.deploy.conftest import faulty_spec, start
+
+pytestmark = pytest.mark.cluster
+BLOCKS = 24
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    return faulty_spec(tmp_path / "slow.toml", seconds=0.3)
+
+
+def wait_for_blocks(url: str, number: int, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if os.path.exists(f"{url}/zarr.json") and ZarrStore.open(url).done().sum() >= number:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{url} did not reach {number} blocks")
+
+
+def ledger(url: str) -> dict[int, Receipt]:
+    return {r.block: r for r in ZarrStore.open(url).receipts()}
+
+
+def undisturbed(spec: Path) -> str:
+    sweep = Sweep.from_toml(spec)
+    store = ZarrStore.create("undisturbed.zarr", sweep)
+    list(run(sweep, store, Inline("cpu")))
+    return store.content_hash()
+
+
+@pytest.mark.parametrize(("number", "how"), [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGINT, ("--inline",))])
+def test_an_interrupted_sweep_says_how_to_resume_and_does(slow: Path, number: signal.Signals, how: tuple) -> None:
+    url = "results/faulty.zarr"
+    process = start("run", slow, *how)
+    wait_for_blocks(url, 3)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    assert f"resume with: sweeps run {slow}" in err
+    assert "Traceback" not in err
+    before = ledger(url)
+    assert 3 <= len(before) < BLOCKS
+    again = start("run", slow, *how)
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0, (out, err)
+    assert f"{len(before)} done already" in out
+    after = ledger(url)
+    assert {k: after[k] for k in before} == before, "no committed block is measured twice"
+    assert ZarrStore.open(url).content_hash() == undisturbed(slow)
+
+
+def test_a_killed_driver_loses_nothing(slow: Path) -> None:
+    url = "results/faulty.zarr"
+    process = start("run", slow)
+    wait_for_blocks(url, 3)
+    process.kill()
+    process.communicate(timeout=60)
+    time.sleep(1.0)  # its workers may finish what they hold
+    before = ledger(url)
+    again = start("run", slow)
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0, (out, err)
+    after = ledger(url)
+    assert len(after) == BLOCKS
+    assert {k: after[k] for k in before} == before, "no committed block is measured twice"
+    assert ZarrStore.open(url).content_hash() == undisturbed(slow)
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left(slow: Path) -> None:
+    leader, follower = pty.openpty()
+    process = start(
+        "run", slow, "--inline", stdout=follower, stderr=follower, env=os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    )
+    os.close(follower)
+    text = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        text += piece
+    os.close(leader)
+    process.communicate(timeout=60)
+    shown = text.decode(errors="replace")
+    assert process.returncode == 0, shown
+    assert "/24" in shown
+    assert "/s" in shown
+    assert "left" in shown
