@@ -90,9 +90,7 @@ def plan(sweep: Sweep) -> Plan:
     names = list(sweep.axes)
     free = [i for i, name in enumerate(names) if name not in statistic.shape]
     bound = [i for i, name in enumerate(names) if name in statistic.shape]
-    want = sweep.points_per_block or _points_a_tile(
-        sweep, math.prod(len(sweep.axes[names[i]]) for i in bound)
-    )
+    want = sweep.points_per_block or _points_a_tile(sweep, math.prod(len(sweep.axes[names[i]]) for i in bound))
     tile = [1] * len(names)
     for axis in reversed(free):  # fill the fastest axes first
         tile[axis] = min(sweep.shape[axis], max(1, want))

@@ -48,9 +48,7 @@ def _json(value: Any) -> str:
         case list() | tuple():
             return f"[{','.join(map(_json, value))}]"
     kind = type(value).__name__
-    raise TypeError(
-        f"a parameter value must be a bool, int, float, str or list of these, got {kind}: {value!r}"
-    )
+    raise TypeError(f"a parameter value must be a bool, int, float, str or list of these, got {kind}: {value!r}")
 
 
 def canonical(values: Mapping[str, Any]) -> str:
@@ -79,9 +77,7 @@ def _load_table() -> np.ndarray:
     words = np.array([int(word, 16) for word in text.split()], "<u4")
     digest = hashlib.sha256(words.tobytes()).hexdigest()
     if digest != TABLE_SHA256:
-        raise ImportError(
-            f"sweeps/normal_table.txt has sha256 {digest}, not {TABLE_SHA256}: reinstall the package"
-        )
+        raise ImportError(f"sweeps/normal_table.txt has sha256 {digest}, not {TABLE_SHA256}: reinstall the package")
     return np.ascontiguousarray(words.view("<f4").astype(np.float32).reshape(1024, 4).T)
 
 
@@ -172,18 +168,14 @@ def _fill_normals(keys, draws, tensor, blocks, out):
 def _stream(name: str, values: np.ndarray) -> np.ndarray:
     if not isinstance(values, np.ndarray) or values.dtype != np.uint64 or values.ndim != 1:
         what = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise TypeError(
-            f"{name} must be a uint64 array (networks,), got {what}; use np.asarray({name}, np.uint64)"
-        )
+        raise TypeError(f"{name} must be a uint64 array (networks,), got {what}; use np.asarray({name}, np.uint64)")
     return np.ascontiguousarray(values)
 
 
 def _generate(fill, dtype, keys, draws, tensor: int, size: int) -> np.ndarray:
     keys, draws = _stream("keys", keys), _stream("draws", draws)
     if len(keys) != len(draws):
-        raise ValueError(
-            f"keys and draws must have one entry a network each, got {len(keys)} and {len(draws)}"
-        )
+        raise ValueError(f"keys and draws must have one entry a network each, got {len(keys)} and {len(draws)}")
     if not 0 <= tensor < 2**32:
         raise ValueError(f"tensor must be in [0, 2**32), got {tensor}")
     if not 0 <= size <= MAX_SIZE:

@@ -309,6 +309,8 @@ def _tables(path: str | Path) -> dict[str, Any]:
         text = catalog.text(str(path)) if known else Path(path).read_text(encoding="utf-8")
         return tomllib.loads(text)
     except OSError as error:
+        if Path(path).parent == Path() and not Path(path).suffix:
+            raise unknown("file or catalog sweep", str(path), catalog.names()) from None
         names = ", ".join(catalog.names())
         raise SpecError(f"{error.strerror}; give the path of a TOML file, or a catalog name: {names}") from None
     except UnicodeDecodeError:

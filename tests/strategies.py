@@ -17,10 +17,7 @@ _values = {
 def specs(draw: st.DrawFn) -> dict:
     """A valid toy spec as plain data."""
     names = draw(st.lists(st.sampled_from(sorted(_values)), min_size=1, max_size=3, unique=True))
-    axes = {
-        n: draw(st.lists(_values[n], min_size=1, max_size=2 if n == "colour" else 7, unique=True))
-        for n in names
-    }
+    axes = {n: draw(st.lists(_values[n], min_size=1, max_size=2 if n == "colour" else 7, unique=True)) for n in names}
     fixed = {"steps": draw(st.integers(1, 9))}
     fixed |= {
         n: draw(_values[n])

@@ -17,9 +17,7 @@ from sweeps.statistic import Dim, Networks, Outcome, Parameters, Points, Referen
 class ToyParameters(Parameters):
     size: int = Field(4, ge=1, le=64, description="normals a draw", json_schema_extra={"unit": "1"})
     steps: int = Field(3, ge=1, le=9, description="length of the walk", json_schema_extra={"unit": "1"})
-    shift: float = Field(
-        0.0, ge=-10, le=10, description="added to every normal", json_schema_extra={"unit": "1"}
-    )
+    shift: float = Field(0.0, ge=-10, le=10, description="added to every normal", json_schema_extra={"unit": "1"})
     colour: str = Field("red", pattern="^(red|blue)$", description="a name", json_schema_extra={"unit": ""})
 
 
@@ -66,9 +64,7 @@ class FaultyParameters(Parameters):
     value: int = Field(0, description="anything", json_schema_extra={"unit": "1"})
     bad: int = Field(-1, description="the value at which things go wrong", json_schema_extra={"unit": "1"})
     how: str = Field("raise", description="raise, die, or die-once", json_schema_extra={"unit": ""})
-    marker: str = Field(
-        "", description="a file whose absence makes die-once die", json_schema_extra={"unit": ""}
-    )
+    marker: str = Field("", description="a file whose absence makes die-once die", json_schema_extra={"unit": ""})
 
 
 def sample_faulty(networks: Networks, device: str) -> dict:

@@ -52,9 +52,7 @@ def test_more_draws_and_more_points_leave_the_old_ones_alone(toy: SpecMaker) -> 
     old = all_draws(toy())
     longer = all_draws(toy(draws=48))
     assert_same_bits({k: v[..., :24] for k, v in longer.items()}, old)
-    wider = all_draws(
-        toy(axes={"size": [2, 5, 8], "shift": {"linspace": [-1, 1, 9]}, "colour": ["blue", "red"]})
-    )
+    wider = all_draws(toy(axes={"size": [2, 5, 8], "shift": {"linspace": [-1, 1, 9]}, "colour": ["blue", "red"]}))
     assert_same_bits({k: v[::2, ::2, ::-1] for k, v in wider.items()}, old)
 
 
@@ -69,9 +67,7 @@ def _feels_its_neighbours(lane: int | None) -> Statistic:
 
 
 @pytest.mark.parametrize("lane", [16, None])
-def test_lanes_have_one_width_whatever_the_tile(
-    toy: SpecMaker, monkeypatch: pytest.MonkeyPatch, lane
-) -> None:
+def test_lanes_have_one_width_whatever_the_tile(toy: SpecMaker, monkeypatch: pytest.MonkeyPatch, lane) -> None:
     statistic = _feels_its_neighbours(lane)
     monkeypatch.setattr(statistics, "get", lambda name: statistic)
     a, b = (all_draws(toy(draws_per_batch=n, points_per_block=m)) for n, m in ((6, 3), (24, 5)))

@@ -48,9 +48,7 @@ def test_merging_parts_is_pooling_them(parts: list[np.ndarray]) -> None:
 
 
 @given(draws, draws, draws)
-def test_merge_is_associative_and_commutative_within_float64(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray
-) -> None:
+def test_merge_is_associative_and_commutative_within_float64(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
     a, b, c, pooled = *map(Moments.of, (x, y, z)), np.concatenate([x, y, z])
     assert_close(a.merge(b).merge(c), a.merge(b.merge(c)), pooled)
     assert_close(a.merge(b), b.merge(a), pooled)

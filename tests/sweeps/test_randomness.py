@@ -119,9 +119,7 @@ def test_words_far_into_a_tensor():
 
 @pytest.mark.parametrize("fill", [words, normals])
 @COMPILES
-@given(
-    streams=st.lists(st.tuples(WORD64, WORD64), min_size=1, max_size=40), size=st.integers(0, 90), seed=WORD32
-)
+@given(streams=st.lists(st.tuples(WORD64, WORD64), min_size=1, max_size=40), size=st.integers(0, 90), seed=WORD32)
 def test_a_draw_does_not_depend_on_its_batch(fill, streams, size, seed):
     keys, draws = np.array(streams, np.uint64).T
     batch = fill(keys, draws, 3, size)
@@ -206,9 +204,7 @@ def test_golden_digest():
 def test_normals_are_the_plain_rule_applied_to_words():
     keys, draws = u64(11, 12), u64(0, 1)
     w, z = words(keys, draws, 2, 500_001), normals(keys, draws, 2, 500_001)
-    np.testing.assert_array_equal(
-        z.view(np.uint32), plain_normals(w.ravel()).reshape(w.shape).view(np.uint32)
-    )
+    np.testing.assert_array_equal(z.view(np.uint32), plain_normals(w.ravel()).reshape(w.shape).view(np.uint32))
     np.testing.assert_array_equal(z.view(np.uint32), from_words(w.ravel()).reshape(w.shape).view(np.uint32))
 
 
@@ -269,9 +265,7 @@ def test_neighbours_are_independent(what):
         "tensors": [normals(u64(8), u64(0), t, n)[0] for t in range(8)],
         "draws": normals(np.full(8, 8, np.uint64), np.arange(8, dtype=np.uint64), 0, n),
         "keys": normals(np.arange(8, dtype=np.uint64), np.zeros(8, np.uint64), 0, n),
-        "key bits": normals(
-            np.uint64(1) << np.arange(0, 64, 8, dtype=np.uint64), np.zeros(8, np.uint64), 0, n
-        ),
+        "key bits": normals(np.uint64(1) << np.arange(0, 64, 8, dtype=np.uint64), np.zeros(8, np.uint64), 0, n),
         "elements": normals(u64(8), u64(0), 0, 8 * n).reshape(n, 8).T,
     }[what]
     for power in (1, 2):
@@ -282,9 +276,7 @@ def test_neighbours_are_independent(what):
 
 # keys
 
-SCALARS = st.one_of(
-    st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5)
-)
+SCALARS = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5))
 VALUES = st.dictionaries(st.text(max_size=5), st.one_of(SCALARS, st.lists(SCALARS, max_size=3)), max_size=5)
 
 
