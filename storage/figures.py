@@ -287,14 +287,25 @@ def _mark_one(axes: Axes, along: str, reference: Reference, *, named: bool) -> N
     line = axes.axvline if along == "x" else axes.axhline
     line(reference.value, color=INK, linestyle=":", linewidth=1.2, zorder=4, path_effects=HALO)
     if named and along == "x":
-        where = {"xy": (reference.value, 0.98), "xycoords": axes.get_xaxis_transform(), "xytext": (-3, 0)}
-        text = axes.annotate(reference.label, **where, textcoords="offset points", rotation=90, va="top", ha="right")
+        low_end = _busy_above(axes, reference.value)
+        where = {"xy": (reference.value, 0.02 if low_end else 0.98), "xycoords": axes.get_xaxis_transform()}
+        text = axes.annotate(
+            reference.label, **where, xytext=(-3, 0), textcoords="offset points", rotation=90, ha="right"
+        )
+        text.set_verticalalignment("bottom" if low_end else "top")
     elif named:
         where = {"xy": (0.98, reference.value), "xycoords": axes.get_yaxis_transform(), "xytext": (0, 3)}
         text = axes.annotate(reference.label, **where, textcoords="offset points", va="bottom", ha="right")
     else:
         return
     text.set(fontsize=8, color=INK, path_effects=HALO, zorder=5)
+
+
+def _busy_above(axes: Axes, x: float) -> bool:
+    """Whether the curves near x are in the upper half, so that a label had better stand below."""
+    curves = [np.asarray(line.get_data(), dtype=float) for line in axes.lines if len(line.get_xdata()) > 2]  # type: ignore[arg-type]
+    near = [c[1, np.abs(c[0] - x).argmin()] for c in curves]
+    return bool(near) and bool(np.nanmedian(near) > np.mean(axes.get_ylim()))
 
 
 # --- axes and words ---
@@ -358,7 +369,8 @@ def _name_axes(figure: Figure, panels: Sequence[Axes], plot: Plot, y_label: str)
 
 def _label(attributes: dict[str, Any], name: Any) -> str:
     units = attributes.get("units", "1")
-    return f"{attributes.get('long_name', name)}" + (f" [{units}]" if units not in ("1", "") else "")
+    words = str(attributes.get("long_name", name)).partition(";")[0]  # the rest explains
+    return words + (f" [{units}]" if units not in ("1", "") else "")
 
 
 def _equals(array: xr.DataArray, name: str, index: int) -> str:

@@ -26,14 +26,14 @@ THRESHOLDS = (
     Reference(
         "alpha",
         3.4028,
-        "never injective below",
+        "never below (n to infinity)",
         "rigorous, from x = -W^T 1: Puthawala et al., arXiv 2006.08464; " + _REPLICA,
     ),
-    Reference("alpha", 6.6980, "full RSB", "replica, conjectured exact: " + _REPLICA),
+    Reference("alpha", 6.6980, "full RSB (n to infinity)", "replica, conjectured exact: " + _REPLICA),
     Reference(
         "alpha",
         7.647694914882,
-        "RS / plain RDT",
+        "RS, plain RDT (n to infinity)",
         "rigorous upper bound: Stojnic, arXiv 2410.20646; replica symmetric value: " + _REPLICA,
     ),
 )
