@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from deploy import describe
+from deploy.screen import make_console
 from deploy.screen import show as show_events
 from sweeps import catalog as catalog_folder
 from sweeps import statistics as registry
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Monte-Carlo sweeps over the geometry of random ReLU networks.",
 )
-console = Console() if sys.stdout.isatty() else Console(width=160)
+console = make_console()
 FAILED, INTERRUPTED = 3, 130
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="a TOML file, or a name from `sweeps catalog`")]

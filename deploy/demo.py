@@ -6,10 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from deploy.describe import print_results
-from deploy.screen import duration, show
+from deploy.screen import duration, make_console, show
 from deploy.session import run_sweep, store_url
 from storage.figures import draw, save
 from storage.query import open_sweep, select
@@ -33,7 +31,7 @@ TOUR = (
 
 
 def main() -> None:
-    console, start = Console(), time.monotonic()
+    console, start = make_console(), time.monotonic()
     for stop in TOUR:
         console.rule(stop.sweep)
         sweep = Sweep.from_toml(stop.sweep)
@@ -45,7 +43,7 @@ def main() -> None:
         save(draw(dataset, stop.outcome), figure)
         console.print(f"figure: {figure}", highlight=False)
     console.rule(f"done in {duration(time.monotonic() - start)}")
-    console.print(NEXT, highlight=False, markup=False)
+    console.print(NEXT, highlight=False, markup=False, soft_wrap=True)
 
 
 NEXT = """\

@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sweeps.events import BlockDone, BlockFailed, Event, Notice, SweepDone, SweepStarted
 
 LINE_EVERY = 10.0  # seconds between progress lines in a log
+LOG_WIDTH = 160
+
+
+def make_console() -> Console:
+    """The terminal; or, for a log or a pipe, a width that cuts no table."""
+    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
+
+
+@dataclass
+class Tally:
+    """Counts of a running sweep. The rate is counted from the first block on: before it, workers start and compile."""
+
+    total: int = 0
+    before: int = 0
+    done: int = 0
+    failed: int = 0
+    begun: float = field(default_factory=time.monotonic)
+    first: float = 0.0
+
+    def see(self, event: Event) -> None:
+        match event:
+            case SweepStarted():
+                self.total, self.before, self.begun = event.blocks, event.done, time.monotonic()
+            case BlockDone():
+                self.first = self.first or time.monotonic()
+                self.done += 1
+            case BlockFailed():
+                self.failed += 1
+
+    @property
+    def pace(self) -> str:
+        """`2.31 blocks/s, 3 min 20 s left`, once there is something to go by."""
+        seconds = time.monotonic() - self.first
+        if self.done < 2 or seconds <= 0:
+            return "starting"
+        rate = (self.done - 1) / seconds
+        return f"{rate:.2f} blocks/s, {duration((self.total - self.before - self.done - self.failed) / rate)} left"
+
+    @property
+    def trouble(self) -> str:
+        return f", {self.failed} failed" if self.failed else ""
 
 
 def show(events: Iterable[Event], name: str, console: Console) -> Iterator[Event]:
@@ -26,67 +62,44 @@ def show(events: Iterable[Event], name: str, console: Console) -> Iterator[Event
 
 
 def _bar(events: Iterable[Event], name: str, console: Console) -> Iterator[Event]:
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("blocks"),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("[red]{task.fields[trouble]}"),
-        console=console,
-    )
-    task = progress.add_task(name, total=None, rate="", trouble="")
-    started, done, failed = time.monotonic(), 0, 0
-    with progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tally = Tally()
+    with Progress(*columns, TextColumn("{task.fields[pace]}", markup=False), console=console) as progress:
+        task = progress.add_task(name, total=None, pace="starting")
         for event in events:
-            match event:
-                case SweepStarted():
-                    progress.console.print(_opening(event))
-                    progress.update(task, total=event.blocks, completed=event.done)
-                    started = time.monotonic()
-                case BlockDone():
-                    done += 1
-                    rate = f"{done / max(1e-9, time.monotonic() - started):.2f}/s"
-                    progress.update(task, advance=1, rate=rate)
-                case BlockFailed():
-                    failed += 1
-                    progress.update(task, trouble=f"{failed} failed")
-                    progress.console.print(_failure(event), style="red")
-                case Notice():
-                    progress.console.print(event.text, style="yellow")
+            tally.see(event)
+            for line in _said(event):
+                _plain(progress.console, line)
+            progress.update(
+                task, total=tally.total, completed=tally.before + tally.done, pace=tally.pace + tally.trouble
+            )
             yield event
 
 
 def _lines(events: Iterable[Event], name: str, console: Console) -> Iterator[Event]:
-    begun = last = time.monotonic()
-    total = before = done = failed = 0
+    tally, last = Tally(), time.monotonic()
     for event in events:
+        tally.see(event)
+        for line in _said(event):
+            _plain(console, f"{name}: {line}")
         now = time.monotonic()
-        match event:
-            case SweepStarted():
-                total, before, begun, last = event.blocks, event.done, now, now
-                _plain(console, f"{name}: {_opening(event)}")
-            case BlockDone():
-                done += 1
-                if now - last >= LINE_EVERY:
-                    last, rate = now, done / (now - begun)
-                    left = (total - before - done - failed) / rate
-                    _plain(
-                        console,
-                        f"{name}: {before + done}/{total} blocks, {rate:.2f}/s, {duration(left)} left"
-                        + (f", {failed} failed" if failed else ""),
-                    )
-            case BlockFailed():
-                failed += 1
-                _plain(console, f"{name}: {_failure(event)}")
-            case Notice():
-                _plain(console, f"{name}: {event.text}")
-            case SweepDone():
-                _plain(console, f"{name}: {event.done}/{total} blocks done in {duration(now - begun)}")
+        if isinstance(event, BlockDone) and now - last >= LINE_EVERY:
+            last = now
+            _plain(console, f"{name}: {tally.before + tally.done}/{tally.total} blocks, {tally.pace}{tally.trouble}")
+        if isinstance(event, SweepDone):
+            _plain(console, f"{name}: {event.done}/{tally.total} blocks done in {duration(now - tally.begun)}")
         yield event
+
+
+def _said(event: Event) -> list[str]:
+    match event:
+        case SweepStarted():
+            return [_opening(event)]
+        case BlockFailed():
+            return [_failure(event)]
+        case Notice():
+            return [event.text]
+    return []
 
 
 def _plain(console: Console, text: str) -> None:
