@@ -8,7 +8,6 @@ from sweeps.blocks import Block
 from sweeps.devices import describe, resolve
 from sweeps.events import BlockDone, BlockFailed, Event
 from sweeps.run import Store, perform
-from sweeps.sweep import Sweep
 
 
 class Inline:
@@ -22,9 +21,9 @@ class Inline:
     def workers(self) -> str:
         return f"this process on {describe(self.device)}"
 
-    def run(self, sweep: Sweep, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
         for block in blocks:
             try:
-                yield BlockDone(perform(sweep, block, store, self.device))
+                yield BlockDone(perform(block, store, self.device))
             except Exception as error:
                 yield BlockFailed(block.index, 1, f"{type(error).__name__}: {error}")

@@ -22,7 +22,6 @@ from sweeps.blocks import Block
 from sweeps.errors import RefusedError
 from sweeps.events import BlockDone, BlockFailed, Event, Notice
 from sweeps.run import Store
-from sweeps.sweep import Sweep
 
 LEASES = 2  # in flight an actor
 ERRORS = 3  # times a block may raise
@@ -76,19 +75,19 @@ class RayPool:
         what = "GPU" if self.device == "cuda" else "CPU core"
         return f"{self.size} Ray actor{'s' * (self.size > 1)}, one per {what}"
 
-    def run(self, sweep: Sweep, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
         blocks = iter(blocks)
         first = next(blocks, None)
         if first is None:
             return
-        seats = [Seat(i, self.actor(sweep, store)) for i in range(self.size)]
+        seats = [Seat(i, self.actor(store)) for i in range(self.size)]
         try:
             yield from _Round(seats, chain([first], blocks), store).events()
         finally:
             for seat in seats:
                 ray.kill(seat.actor)
 
-    def actor(self, sweep: Sweep, store: Store) -> Any:
+    def actor(self, store: Store) -> Any:
         """One worker. A CPU worker is shown no GPU; a GPU worker is shown the one Ray gave it."""
         gpu = self.device == "cuda"
         environment = THREADS if gpu else {**THREADS, "CUDA_VISIBLE_DEVICES": ""}
@@ -99,7 +98,7 @@ class RayPool:
             "max_task_retries": 0,
             "runtime_env": {"env_vars": environment},
         }
-        return ray.remote(Worker).options(**options).remote(sweep, store, self.device)  # type: ignore[attr-defined]
+        return ray.remote(Worker).options(**options).remote(store, self.device)  # type: ignore[attr-defined]
 
 
 class _Round:

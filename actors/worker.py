@@ -9,7 +9,6 @@ from sweeps.blocks import Block
 from sweeps.devices import describe, resolve
 from sweeps.events import Receipt
 from sweeps.run import Store, perform
-from sweeps.sweep import Sweep
 
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
 
@@ -17,11 +16,11 @@ THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLA
 class Worker:
     """Made a Ray actor by the pool. A block leased twice gives the same bytes twice."""
 
-    def __init__(self, sweep: Sweep, store: Store, device: str) -> None:
-        self.sweep, self.store, self.device = sweep, store, device
+    def __init__(self, store: Store, device: str) -> None:
+        self.store, self.device = store, device
 
     def lease(self, block: Block) -> Receipt:
-        return perform(self.sweep, block, self.store, resolve(self.device))
+        return perform(block, self.store, resolve(self.device))
 
     def ping(self) -> str:
         """What this worker is, once it is up; also how a lost one is known to be back."""

@@ -53,7 +53,7 @@ def share(folder: str) -> None:
     with cluster(workers=WORKERS):
         sweep = Sweep.of(SPEC)
         store = ZarrStore.create(f"{folder}/busy.zarr", sweep)
-        receipts = [e.receipt for e in run(sweep, store, RayPool(WORKERS)) if isinstance(e, BlockDone)]
+        receipts = [e.receipt for e in run(store, RayPool(WORKERS)) if isinstance(e, BlockDone)]
     starts = [r.finished * 1e-9 - r.seconds - r.writing for r in receipts]
     wall = max(r.finished for r in receipts) * 1e-9 - min(starts)
     inside, writing = sum(r.seconds for r in receipts), sum(r.writing for r in receipts)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 from collections.abc import Iterator
-from types import FrameType
 
 import ray
 
@@ -35,21 +33,6 @@ def cluster(address: str | None = None, workers: int | None = None) -> Iterator[
         reason = str(error).strip().splitlines()[0]
         raise RefusedError(f"no Ray cluster at {address or 'local'!r}: {reason}") from None
     try:
-        with terminated_like_interrupted():
-            yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does. Ray installs a handler of its own, so this comes after `ray.init`."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        ray.shutdown()

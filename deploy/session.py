@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from actors.inline import Inline
 from storage.tracking import track
 from storage.zarr_store import ZarrStore
-from sweeps.blocks import plan
 from sweeps.events import Event
 from sweeps.run import Executor, run
 from sweeps.sweep import Sweep
@@ -35,13 +37,31 @@ def store_url(sweep: Sweep) -> str:
 def executor(sweep: Sweep, where: Where) -> Iterator[Executor]:
     """The executor that `where` names, for as long as it is needed."""
     if where.inline:
-        yield Inline(sweep.device)
+        with terminated_like_interrupted():
+            yield Inline(sweep.device)
         return
     from actors.ray_pool import RayPool  # Ray takes seconds to import
     from deploy.cluster import cluster
 
-    with cluster(where.address, where.workers):
+    with cluster(where.address, where.workers), terminated_like_interrupted():
         yield RayPool(where.workers, sweep.device)
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a sweep as Ctrl-C does. Ray installs a handler of its own, so this comes after `ray.init`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:
@@ -52,24 +72,23 @@ def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:
     """
     store = ZarrStore.create(store_url(sweep), sweep, made_by=made_by())
     with ExitStack() as stack:
-        if store.done().sum() == len(plan(sweep)):
+        if store.done().all():
             worker: Executor = Inline("cpu")  # all is done; nobody needs to be started
         else:
             worker = stack.enter_context(executor(sweep, where or Where()))
-        yield from track(run(sweep, store, worker), store, sweep.track)
+        yield from track(run(store, worker), store, sweep.track)
 
 
 def made_by() -> dict[str, str]:
-    """The git commit of this package, where it runs from a checkout."""
+    """The git commit of this package, marked `-dirty` if changed since, where it runs from its own checkout."""
+    here = Path(__file__)
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        _git("ls-files", "--error-unmatch", here.name, cwd=here.parent)
+        return {"git_commit": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", cwd=here.parent)}
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"git_commit": commit.stdout.strip()}
+
+
+def _git(*arguments: str, cwd: Path) -> str:
+    ran = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, timeout=10, check=True)
+    return ran.stdout.strip()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from sweeps import randomness
-from sweeps.blocks import Plan, plan
+from sweeps.blocks import Plan, plan, settled
 from sweeps.errors import SpecError
 from sweeps.moments import FIELDS
 from sweeps.statistic import Outcome
@@ -94,7 +94,7 @@ def attributes(sweep: Sweep) -> dict[str, Any]:
             "layout": LAYOUT,
             "rule": randomness.RULE,
             "fingerprint": sweep.fingerprint,
-            "spec": json.loads(sweep.to_json()),
+            "spec": json.loads(settled(sweep).to_json()),
             "versions": versions(),
         },
     }

@@ -16,8 +16,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -310,23 +308,15 @@ def _counts(done: np.ndarray) -> dict[str, str]:
 
 
 def _origin(store: ZarrStore) -> dict[str, str]:
-    """Who and what made a run: the commit the store remembers, else that of the working directory."""
+    """Who and what made a run, as far as the store remembers."""
     made_by = slices.environment(store).get("made_by", {})
     found = {
         "mlflow.source.name": "sweeps",
-        "mlflow.source.git.commit": made_by.get("git_commit") or _git_commit(),
+        "mlflow.source.git.commit": made_by.get("git_commit", ""),
         "mlflow.user": _user(),
-        "sweeps.ray_submission_id": made_by.get("ray_submission_id") or os.environ.get("RAY_JOB_SUBMISSION_ID", ""),
+        "sweeps.ray_submission_id": made_by.get("ray_submission_id", ""),
     }
     return {key: value for key, value in found.items() if value}
-
-
-def _git_commit() -> str:
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return found.stdout.strip()
 
 
 def _user() -> str:

@@ -24,7 +24,7 @@ import zarr
 from zarr.storage import MemoryStore, ObjectStore
 
 from storage.layout import ATTRIBUTE, COMMIT, LAYOUT, ArrayLayout, Layout, histogram_name, layout
-from sweeps.blocks import Block
+from sweeps.blocks import Block, settled
 from sweeps.errors import StoreError, SweepsError
 from sweeps.events import Receipt
 from sweeps.measure import Measured, measure
@@ -57,12 +57,13 @@ class ZarrStore:
         try:
             found = stored_sweep(url)
         except FileNotFoundError:
-            _refuse_foreign(url, layout(sweep))
-            _write_template(url, layout(sweep), made_by or {})
-            return cls(url, sweep)
+            template = layout(sweep)
+            _refuse_foreign(url, template)
+            _write_template(url, template, made_by or {})
+            return cls(url, settled(sweep))
         if found.fingerprint != sweep.fingerprint:
             raise StoreError(f"{url} holds another sweep: {difference(found, sweep)}; give another store.url")
-        return cls(url, sweep)
+        return cls(url, found)
 
     @classmethod
     def open(cls, url: str) -> ZarrStore:
@@ -229,7 +230,7 @@ def stored_sweep(url: str) -> Sweep:
 
 def difference(stored: Sweep, given: Sweep) -> str:
     """Where two sweeps differ, in words."""
-    old, new = stored.identity(), given.identity()
+    old, new = ({**s.identity(), **{f"fixed.{k}": v for k, v in s.fixed.items()}} for s in (stored, given))
     pairs = ((key, old.get(key), new.get(key)) for key in {**old, **new})
     return "; ".join(f"{key} is {_short(a)} there, {_short(b)} here" for key, a, b in pairs if a != b)
 

@@ -90,7 +90,7 @@ def plan(sweep: Sweep) -> Plan:
     names = list(sweep.axes)
     free = [i for i, name in enumerate(names) if name not in statistic.shape]
     bound = [i for i, name in enumerate(names) if name in statistic.shape]
-    want = sweep.points_per_block or _points_a_tile(sweep, math.prod(len(sweep.axes[names[i]]) for i in bound))
+    want = settled(sweep).points_per_block or 1
     tile = [1] * len(names)
     for axis in reversed(free):  # fill the fastest axes first
         tile[axis] = min(sweep.shape[axis], max(1, want))
@@ -98,9 +98,17 @@ def plan(sweep: Sweep) -> Plan:
     return Plan(sweep.shape, tuple(tile), (*bound, *free), sweep.batches)
 
 
-def _points_a_tile(sweep: Sweep, shapes: int) -> int:
+def settled(sweep: Sweep) -> Sweep:
+    """The sweep with the size of its tiles said. A store keeps this one, so that no later cost model moves a chunk."""
+    if sweep.points_per_block is not None:
+        return sweep
+    return sweep.model_copy(update={"points_per_block": _points_a_tile(sweep)})
+
+
+def _points_a_tile(sweep: Sweep) -> int:
     """Points that make a block of seconds at the dearest corner, within the limits on tiles and memory."""
     statistic = sweep.definition
+    shapes = math.prod(len(values) for name, values in sweep.axes.items() if name in statistic.shape)
     seconds = max(statistic.cost(p) for p in corners(sweep)) * sweep.draws_per_batch
     wanted = max(1, int(SECONDS_A_BLOCK / max(seconds, 1e-9)))
     least = -(-(sweep.size // max(1, shapes)) // max(1, MAX_TILES // max(1, shapes)))

@@ -20,8 +20,12 @@ from sweeps.sweep import Sweep
 
 
 class Store(Protocol):
-    """Keeps the blocks of one sweep. Picklable; any number of processes may write different blocks at once, and
-    the same block too: a block's bytes are a function of the spec, so the last write changes nothing."""
+    """Keeps the blocks of one sweep, cut as `plan(store.sweep)`. Picklable. Any number of processes may write
+    different blocks at once, and the same block too: its bytes are a function of the spec, so the last write
+    changes nothing."""
+
+    @property
+    def sweep(self) -> Sweep: ...
 
     def done(self) -> np.ndarray:
         """Which blocks are committed, bool (blocks,)."""
@@ -44,17 +48,17 @@ class Executor(Protocol):
         """Who works, in words, for the person watching."""
         ...
 
-    def run(self, sweep: Sweep, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
         """Yield BlockDone or BlockFailed for every block, in any order, and Notices."""
         ...
 
 
-def run(sweep: Sweep, store: Store, executor: Executor) -> Iterator[Event]:
+def run(store: Store, executor: Executor) -> Iterator[Event]:
     """Measure the blocks that the store does not hold, as an iterator of events."""
-    cut, done = plan(sweep), store.done()
-    yield SweepStarted(sweep.fingerprint, len(cut), int(done.sum()), executor.workers)
+    cut, done = plan(store.sweep), store.done()
+    yield SweepStarted(store.sweep.fingerprint, len(cut), int(done.sum()), executor.workers)
     finished, failed = int(done.sum()), []
-    for event in executor.run(sweep, (cut[int(i)] for i in np.flatnonzero(~done)), store):
+    for event in executor.run((cut[int(i)] for i in np.flatnonzero(~done)), store):
         if isinstance(event, BlockDone):
             finished += 1
         elif isinstance(event, BlockFailed):
@@ -63,8 +67,8 @@ def run(sweep: Sweep, store: Store, executor: Executor) -> Iterator[Event]:
     yield SweepDone(finished, tuple(failed), len(cut) - finished - len(failed))
 
 
-def perform(sweep: Sweep, block: Block, store: Store, device: str) -> Receipt:
+def perform(block: Block, store: Store, device: str) -> Receipt:
     """What a worker does with a block: measure it, store it, return the receipt."""
     start = time.perf_counter()
-    measured = measure(sweep, block, device)
+    measured = measure(store.sweep, block, device)
     return store.write(block, measured, device=describe(device), seconds=time.perf_counter() - start)

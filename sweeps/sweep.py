@@ -118,7 +118,7 @@ class Sweep(BaseModel):
     statistic: str = Field(description="what is measured: see `sweeps statistics`")
     seed: int = Field(0, ge=0, lt=2**63, strict=True, description="seed of all randomness")
     draws: int = Field(ge=1, le=2**40, strict=True, description="random networks at every point")
-    draws_per_batch: int = Field(256, ge=1, le=2**26, strict=True, description="unit of storage; changes no number")
+    draws_per_batch: int = Field(256, ge=1, le=2**26, strict=True, description="unit of storage; changes no draw")
     points_per_block: int | None = Field(
         None,
         ge=1,
@@ -249,18 +249,20 @@ class Sweep(BaseModel):
         return self.definition.parameters(**{**self.fixed, **here})
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the numbers and their layout; what the fingerprint covers."""
+        """All that decides the numbers; what the fingerprint covers. Parameters at their defaults are left out, so
+        that a statistic may gain one; and so is the size of a tile, which a store settles when it is created."""
+        fields = self.definition.parameters.model_fields
+        defaults = {k: f.default for k, f in fields.items() if not f.is_required()}
         return {
             "rule": randomness.RULE,
             "statistic": self.statistic,
             "seed": self.seed,
             "draws": self.draws,
             "draws_per_batch": self.draws_per_batch,
-            "points_per_block": self.points_per_block or "auto",
             "precision": self.precision,
             "order of axes": list(self.axes),
             **{f"axes.{k}": list(v) for k, v in self.axes.items()},
-            **{f"fixed.{k}": v for k, v in self.fixed.items()},
+            **{f"fixed.{k}": v for k, v in self.fixed.items() if v != defaults.get(k)},
         }
 
     @cached_property

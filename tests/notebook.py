@@ -34,7 +34,7 @@ def small(**changes: Any) -> Sweep:
 
 def follow(sweep: Sweep, url: str = "sweep.zarr") -> list[Event]:
     store = ZarrStore.create(url, sweep)
-    return list(track(run(sweep, store, Inline("cpu")), store, sweep.track))
+    return list(track(run(store, Inline("cpu")), store, sweep.track))
 
 
 def notices(events: list[Event]) -> list[str]:

@@ -111,6 +111,6 @@ STATISTIC = Statistic(
     cost=_cost,
     memory=_memory,
     theory=by_point(_theory, InjectivityParameters),
-    theory_note="exact at n = 2, and where m < 3n - 1 (never injective); otherwise none is known",
+    theory_note="exact at n = 2, where m < 3n - 1 (never injective) and where m <= n + 2 (Wendel)",
     references=theory.THRESHOLDS,
 )

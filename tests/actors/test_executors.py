@@ -49,7 +49,7 @@ def faulty(**fixed: object) -> Sweep:
 
 def undisturbed(sweep: Sweep, tmp_path: Path) -> str:
     store = ZarrStore.create(str(tmp_path / "undisturbed.zarr"), sweep)
-    list(run(sweep, store, Inline("cpu")))
+    list(run(store, Inline("cpu")))
     return store.content_hash()
 
 
@@ -59,21 +59,21 @@ class TestContract:
     ) -> None:
         sweep = toy(points_per_block=2)
         store = new_store(sweep)
-        events = list(run(sweep, store, executor))
+        events = list(run(store, executor))
         assert isinstance(events[0], SweepStarted)
         assert events[-1] == SweepDone(len(plan(sweep)))
         assert store.content_hash() == undisturbed(sweep, tmp_path)
 
     def test_every_block_is_measured_once(self, executor: Executor, toy: SpecMaker, new_store) -> None:
         store = new_store(toy())
-        done = [e.receipt for e in run(store.sweep, store, executor) if isinstance(e, BlockDone)]
+        done = [e.receipt for e in run(store, executor) if isinstance(e, BlockDone)]
         assert sorted(r.block for r in done) == list(range(len(plan(store.sweep))))
         assert sorted(block for block, _, _ in store.lines()) == list(range(len(plan(store.sweep))))
         assert all(store.receipt(plan(store.sweep)[r.block]) == r for r in done)
 
     def test_a_block_that_raises_fails_and_the_sweep_goes_on(self, executor: Executor, new_store) -> None:
         store = new_store(faulty(bad=3))
-        *_, end = events = list(run(store.sweep, store, executor))
+        *_, end = events = list(run(store, executor))
         failed = [e for e in events if isinstance(e, BlockFailed)]
         assert sorted(e.block for e in failed) == [3, 9]
         assert all("ArithmeticError: no answer at value 3" in e.error for e in failed)
@@ -84,7 +84,7 @@ class TestContract:
         self, executor: Executor, toy: SpecMaker, new_store
     ) -> None:
         store = new_store(toy(points_per_block=1))
-        events = run(store.sweep, store, executor)
+        events = run(store, executor)
         for event in events:
             if isinstance(event, BlockDone):
                 break
@@ -92,14 +92,14 @@ class TestContract:
         time.sleep(0.5)
         held = int(store.done().sum())
         assert 1 <= held < len(plan(store.sweep))
-        again = [e for e in run(store.sweep, store, executor) if isinstance(e, BlockDone)]
+        again = [e for e in run(store, executor) if isinstance(e, BlockDone)]
         assert len(again) == len(plan(store.sweep)) - held
         assert not any(committed for _, committed, _ in store.lines())
 
     def test_nothing_to_do_is_quick(self, executor: Executor, toy: SpecMaker, new_store) -> None:
         store = new_store(toy())
-        list(run(store.sweep, store, executor))
-        assert [type(e) for e in run(store.sweep, store, executor)] == [SweepStarted, SweepDone]
+        list(run(store, executor))
+        assert [type(e) for e in run(store, executor)] == [SweepStarted, SweepDone]
 
 
 def kill(pid: int) -> None:
@@ -119,7 +119,7 @@ def disturbed(events: Iterator[Event], after: int, disturb: Callable[[BlockDone]
 def test_a_killed_worker_costs_no_block_and_no_bit(three_raylets: Cluster, new_store, tmp_path: Path) -> None:
     sweep = faulty(seconds=0.1)
     store = new_store(sweep)
-    events = disturbed(run(sweep, store, RayPool(2, "cpu")), 3, lambda e: kill(int(e.receipt.worker.split(":")[1])))
+    events = disturbed(run(store, RayPool(2, "cpu")), 3, lambda e: kill(int(e.receipt.worker.split(":")[1])))
     assert events[-1] == SweepDone(12)
     assert store.content_hash() == undisturbed(sweep, tmp_path)
     assert not any(committed for _, committed, _ in store.lines())
@@ -130,7 +130,7 @@ def test_a_block_that_kills_its_worker_once_is_measured_by_another(
 ) -> None:
     sweep = faulty(bad=3, how="die-once", marker=str(tmp_path / "died"))
     store = new_store(sweep)
-    assert list(run(sweep, store, RayPool(2, "cpu")))[-1] == SweepDone(12)
+    assert list(run(store, RayPool(2, "cpu")))[-1] == SweepDone(12)
     assert (tmp_path / "died").exists()
 
 
@@ -149,7 +149,7 @@ def test_a_killed_raylet_costs_no_block_and_no_bit(three_raylets: Cluster, new_s
     try:
         three_raylets.wait_for_nodes()
         pool = RayPool(4, "cpu")
-        events = disturbed(run(sweep, store, pool), 2, lambda _: three_raylets.remove_node(node, allow_graceful=False))
+        events = disturbed(run(store, pool), 2, lambda _: three_raylets.remove_node(node, allow_graceful=False))
     finally:
         if node in three_raylets.list_all_nodes():
             three_raylets.remove_node(node, allow_graceful=False)
@@ -164,11 +164,11 @@ def test_every_gpu_actor_sees_a_device_of_its_own(three_raylets: Cluster, toy: S
         three_raylets.wait_for_nodes()
         pool = RayPool(device="cuda")
         assert pool.size == 3
-        actors = [pool.actor(toy(), new_store(toy())) for _ in range(3)]
+        actors = [pool.actor(new_store(toy())) for _ in range(3)]
         facts = ray.get([a.facts.remote() for a in actors])
         assert sorted(f["visible"] for f in facts) == ["0", "1", "2"]
         assert {f["device"] for f in facts} == {"cuda"}
-        blind = RayPool(1, "cpu").actor(toy(), new_store(toy()))
+        blind = RayPool(1, "cpu").actor(new_store(toy()))
         assert ray.get(blind.facts.remote())["visible"] == ""
         for actor in (*actors, blind):
             ray.kill(actor)
@@ -177,7 +177,7 @@ def test_every_gpu_actor_sees_a_device_of_its_own(three_raylets: Cluster, toy: S
 
 
 def test_a_cpu_worker_computes_on_one_thread(three_raylets: Cluster, toy: SpecMaker, new_store) -> None:
-    actor = RayPool(1, "cpu").actor(toy(), new_store(toy()))
+    actor = RayPool(1, "cpu").actor(new_store(toy()))
     threads = ray.get(actor.facts.remote())["threads"]
     ray.kill(actor)
     assert threads == {

@@ -42,11 +42,19 @@ def ledger(url: str) -> dict[int, Receipt]:
 def undisturbed(spec: Path) -> str:
     sweep = Sweep.from_toml(spec)
     store = ZarrStore.create("undisturbed.zarr", sweep)
-    list(run(sweep, store, Inline("cpu")))
+    list(run(store, Inline("cpu")))
     return store.content_hash()
 
 
-@pytest.mark.parametrize(("number", "how"), [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGINT, ("--inline",))])
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (signal.SIGINT, ()),
+        (signal.SIGTERM, ()),
+        (signal.SIGINT, ("--inline",)),
+        (signal.SIGTERM, ("--inline",)),
+    ],
+)
 def test_an_interrupted_sweep_says_how_to_resume_and_does(slow: Path, number: signal.Signals, how: tuple) -> None:
     url = "results/faulty.zarr"
     process = start("run", slow, *how)

@@ -24,7 +24,7 @@ def opened(url: Path, blocks: int | None = None, **changes: object) -> xr.Datase
     sweep = Sweep.of(toy_spec(**changes))
     store, cut = ZarrStore.create(str(url), sweep), plan(sweep)
     for i in range(len(cut) if blocks is None else blocks):
-        perform(sweep, cut[i], store, "cpu")
+        perform(cut[i], store, "cpu")
     return open_sweep(str(url))
 
 

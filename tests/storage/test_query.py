@@ -34,7 +34,7 @@ def filled(url: str, sweep: Sweep, blocks: list[int] | None = None) -> ZarrStore
     """A store that holds the given blocks, by default all."""
     store, cut = ZarrStore.create(url, sweep), plan(sweep)
     for i in range(len(cut)) if blocks is None else blocks:
-        perform(sweep, cut[i], store, "cpu")
+        perform(cut[i], store, "cpu")
     return store
 
 
@@ -71,7 +71,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Sweep]:
     sweep = Sweep.of(toy_spec(points_per_block=2))
     url = str(tmp_path_factory.mktemp("full") / "toy.zarr")
-    assert not list(run(sweep, ZarrStore.create(url, sweep), Inline()))[-1].failed
+    assert not list(run(ZarrStore.create(url, sweep), Inline()))[-1].failed
     return url, sweep
 
 
@@ -278,7 +278,7 @@ def test_a_dataset_is_a_snapshot(tmp_path: Path) -> None:
     sweep = Sweep.of(toy_spec())
     store = filled(url := str(tmp_path / "grows.zarr"), sweep, [0])
     before = open_sweep(url)
-    perform(sweep, plan(sweep)[1], store, "cpu")
+    perform(plan(sweep)[1], store, "cpu")
     assert before.level_n.sum() < open_sweep(url).level_n.sum()
 
 

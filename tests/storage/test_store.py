@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
 import pickle
 import shutil
@@ -18,11 +18,13 @@ import xarray as xr
 
 from actors.inline import Inline
 from storage.zarr_store import ZarrStore
-from sweeps.blocks import plan
+from sweeps import statistics
+from sweeps.blocks import plan, settled
 from sweeps.errors import StoreError
 from sweeps.events import BlockDone
 from sweeps.measure import measure
 from sweeps.run import perform, run
+from sweeps.sweep import Sweep
 from tests.conftest import SpecMaker
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +36,7 @@ def store(toy: SpecMaker, tmp_path: Path) -> ZarrStore:
 
 
 def fill(store: ZarrStore) -> None:
-    assert all(e.receipt for e in run(store.sweep, store, Inline("cpu")) if isinstance(e, BlockDone))
+    assert all(e.receipt for e in run(store, Inline("cpu")) if isinstance(e, BlockDone))
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -50,14 +52,14 @@ class TestContract:
         assert store.receipt(plan(store.sweep)[0]) is None
 
     def test_a_written_block_is_done_and_no_other(self, store: ZarrStore) -> None:
-        receipt = perform(store.sweep, plan(store.sweep)[5], store, "cpu")
+        receipt = perform(plan(store.sweep)[5], store, "cpu")
         assert np.flatnonzero(store.done()).tolist() == [5]
         assert store.receipt(plan(store.sweep)[5]) == receipt
         assert receipt.block == 5
 
     def test_it_is_read_back_to_the_byte(self, store: ZarrStore) -> None:
         block = plan(store.sweep)[7]
-        perform(store.sweep, block, store, "cpu")
+        perform(block, store, "cpu")
         stored, measured = store.read(block), measure(store.sweep, block)
         for name, moments in measured.moments.items():
             assert stored[name].tobytes() == moments.stack().tobytes()
@@ -65,20 +67,20 @@ class TestContract:
 
     def test_writing_again_changes_no_number(self, store: ZarrStore) -> None:
         block = plan(store.sweep)[2]
-        first = perform(store.sweep, block, store, "cpu")
+        first = perform(block, store, "cpu")
         before = store.content_hash()
-        second = perform(store.sweep, block, store, "cpu")
+        second = perform(block, store, "cpu")
         assert (second.digest, store.content_hash()) == (first.digest, before)
 
     def test_it_travels_by_pickle(self, store: ZarrStore) -> None:
         there = pickle.loads(pickle.dumps(store))
-        perform(there.sweep, plan(there.sweep)[0], there, "cpu")
+        perform(plan(there.sweep)[0], there, "cpu")
         assert store.done()[0]
 
     def test_running_again_measures_exactly_what_is_missing(self, store: ZarrStore) -> None:
         for i in (0, 3, 4):
-            perform(store.sweep, plan(store.sweep)[i], store, "cpu")
-        events = [e for e in run(store.sweep, store, Inline("cpu")) if isinstance(e, BlockDone)]
+            perform(plan(store.sweep)[i], store, "cpu")
+        events = [e for e in run(store, Inline("cpu")) if isinstance(e, BlockDone)]
         assert sorted(e.receipt.block for e in events) == sorted(set(range(len(plan(store.sweep)))) - {0, 3, 4})
 
 
@@ -94,7 +96,7 @@ def test_equal_sweeps_make_equal_files_but_for_the_ledger(toy: SpecMaker, tmp_pa
 
 
 def test_chunks_without_a_mark_are_not_done(store: ZarrStore, tmp_path: Path) -> None:
-    perform(store.sweep, plan(store.sweep)[0], store, "cpu")
+    perform(plan(store.sweep)[0], store, "cpu")
     shutil.rmtree(tmp_path / "a.zarr" / "commit" / "c")
     assert list((tmp_path / "a.zarr" / "level" / "c").rglob("*"))
     assert not store.done().any()
@@ -104,7 +106,7 @@ def test_the_mark_is_written_last(store: ZarrStore, monkeypatch: pytest.MonkeyPa
     order: list[str] = []
     original = ZarrStore._array
     monkeypatch.setattr(ZarrStore, "_array", lambda self, name: order.append(name) or original(self, name))
-    perform(store.sweep, plan(store.sweep)[0], store, "cpu")
+    perform(plan(store.sweep)[0], store, "cpu")
     assert order == ["level", "level_histogram", "positive", "walk", "root", "commit"]
 
 
@@ -112,7 +114,7 @@ def test_no_two_blocks_share_a_file(store: ZarrStore, tmp_path: Path) -> None:
     root, seen = tmp_path / "a.zarr", {}
     for block in plan(store.sweep):
         before = set(files(root))
-        perform(store.sweep, block, store, "cpu")
+        perform(block, store, "cpu")
         new = set(files(root)) - before
         assert len(new) == 6, "a chunk an array and the mark"
         seen[block.index] = new
@@ -133,7 +135,7 @@ def test_attributes_say_what_made_it(toy: SpecMaker, tmp_path: Path) -> None:
     store = ZarrStore.create(str(tmp_path / "a.zarr"), sweep, made_by={"git_commit": "abc"})
     found = store.attributes
     assert found["fingerprint"] == sweep.fingerprint
-    assert json.loads(sweep.to_json()) == found["spec"]
+    assert Sweep.of(found["spec"]) == settled(sweep)
     assert found["made_by"] == {"git_commit": "abc"}
     assert set(found["versions"]) >= {"python", "torch", "numpy", "numba", "zarr"}
 
@@ -191,6 +193,17 @@ def test_a_half_made_store_is_made_again(toy: SpecMaker, tmp_path: Path) -> None
     assert files(tmp_path) == whole
 
 
+def test_a_retuned_cost_model_moves_no_chunk(toy: SpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ZarrStore.create(str(tmp_path / "a.zarr"), toy(points_per_block=None))
+    fill(store)
+    dearer = dataclasses.replace(statistics.get("toy"), cost=lambda p: 1.0)
+    monkeypatch.setattr(statistics, "get", lambda name: dearer)
+    assert len(plan(toy(points_per_block=None))) > len(plan(store.sweep))
+    for again in (ZarrStore.open(store.url), ZarrStore.create(store.url, toy(points_per_block=None))):
+        assert again.done().all()
+        assert len(again.done()) == len(plan(store.sweep))
+
+
 def test_verify_finds_a_changed_byte(store: ZarrStore) -> None:
     fill(store)
     block = plan(store.sweep)[4]
@@ -204,14 +217,15 @@ def test_verify_finds_a_changed_byte(store: ZarrStore) -> None:
 KILLED_WRITER = """
 import os, signal, sys, threading, time
 from storage.zarr_store import ZarrStore
-from sweeps.blocks import plan
+from sweeps import statistics
+from sweeps.blocks import plan, settled
 from sweeps.run import perform
 store = ZarrStore.open(sys.argv[1])
-perform(store.sweep, plan(store.sweep)[0], store, "cpu")
+perform(plan(store.sweep)[0], store, "cpu")
 print("ready", flush=True)
 while True:
     for block in plan(store.sweep):
-        perform(store.sweep, block, store, "cpu")
+        perform(block, store, "cpu")
 """
 
 

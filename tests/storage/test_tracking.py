@@ -78,11 +78,10 @@ def test_times_are_those_of_the_ledger() -> None:
     ]
 
 
-def test_tags_say_which_sweep_and_store_and_carry_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_JOB_SUBMISSION_ID", "raysubmit_1")
+def test_tags_say_which_sweep_and_store_and_carry_no_secret() -> None:
     sweep = small(track={**BY_SIZE, "experiment": "mine"})
-    store = ZarrStore.create("sweep.zarr", sweep, made_by={"git_commit": "abc"})
-    list(track(run(sweep, store, Inline("cpu")), store, sweep.track))
+    store = ZarrStore.create("sweep.zarr", sweep, made_by={"git_commit": "abc", "ray_submission_id": "raysubmit_1"})
+    list(track(run(store, Inline("cpu")), store, sweep.track))
     tags = content(experiment="mine")["all"]["tags"]
     assert tags["sweeps.fingerprint"] == sweep.fingerprint
     assert tags["sweeps.store"] == os.path.abspath("sweep.zarr")
@@ -193,7 +192,7 @@ def test_a_slice_is_published_when_its_last_block_is(monkeypatch: pytest.MonkeyP
     sweep = small()
     store = ZarrStore.create("sweep.zarr", sweep)
     seen = []
-    for event in track(run(sweep, store, Inline("cpu")), store, sweep.track):
+    for event in track(run(store, Inline("cpu")), store, sweep.track):
         if isinstance(event, BlockDone) and event.receipt.block in (9, 11):
             seen.append({k: v["status"] for k, v in content().items()})
     # an event is passed on before it is logged: at block 9 the runs know of block 8, at 11 of 10
@@ -212,7 +211,7 @@ def test_a_half_logged_child_is_completed_even_if_a_block_was_written_again(
     assert {v["status"] for v in content().values()} != {"FINISHED"}
     store = ZarrStore.open("sweep.zarr")
     for block in plan(sweep):
-        perform(sweep, block, store, "cpu")  # the ledger's times move on
+        perform(block, store, "cpu")  # the ledger's times move on
     rebuild(store)
     shutil.copy(database, "other.db")
     rebuild(store, "sqlite:///other.db")
@@ -256,7 +255,7 @@ def test_an_interrupted_sweep_is_killed_and_finishes_later(database: Path) -> No
 
     def events() -> Iterator[Event]:
         try:
-            yield from run(sweep, store, Inline("cpu"))
+            yield from run(store, Inline("cpu"))
         finally:
             closed.append(True)
 
@@ -284,7 +283,7 @@ def test_an_exception_passes_through_and_ends_the_run(error: type[BaseException]
     store = ZarrStore.create("sweep.zarr", sweep)
 
     def events() -> Iterator[Event]:
-        for i, event in enumerate(run(sweep, store, Inline("cpu"))):
+        for i, event in enumerate(run(store, Inline("cpu"))):
             yield event
             if i == 3:
                 raise error
@@ -298,7 +297,7 @@ def test_rebuilding_an_unfinished_store_says_so() -> None:
     sweep = small()
     store = ZarrStore.create("sweep.zarr", sweep)
     for block in list(plan(sweep))[:10]:  # all of size 2, not all of size 8
-        perform(sweep, block, store, "cpu")
+        perform(block, store, "cpu")
     assert (told := rebuild(store)).done == 10
     assert told.children == 1
     found = content()

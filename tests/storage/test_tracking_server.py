@@ -40,7 +40,7 @@ def test_a_server_that_dies_is_caught_up_with(server: Server, monkeypatch: pytes
     sweep = small(name="dying", seed=1, track={**BY_SIZE, "uri": server.uri, "experiment": "dying"})
     store = ZarrStore.create("sweep.zarr", sweep)
     events: list[Event] = []
-    for event in track(run(sweep, store, Inline("cpu")), store, sweep.track):
+    for event in track(run(store, Inline("cpu")), store, sweep.track):
         events.append(event)
         if isinstance(event, BlockDone) and event.receipt.block == 2:
             server.kill()

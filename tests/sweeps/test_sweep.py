@@ -37,6 +37,7 @@ def test_the_order_of_keys_does_not_change_the_fingerprint(spec: dict, random) -
     [
         {"name": "other"},
         {"device": "cpu"},
+        {"points_per_block": 2},
         {"store": {"url": "elsewhere.zarr"}},
         {"track": {"experiment": "x", "by": "size"}},
         {"draws": None, "batches": 3},
@@ -55,7 +56,6 @@ def test_the_fingerprint_leaves_out_what_decides_no_number(changes: dict) -> Non
         {"seed": 4},
         {"draws": 32},
         {"draws_per_batch": 12},
-        {"points_per_block": 2},
         {"precision": "tf32"},
         {"fixed": {"steps": 4}},
         {"axes": {"size": [2, 9], "shift": {"linspace": [-1, 1, 5]}, "colour": ["red", "blue"]}},
@@ -80,6 +80,12 @@ def test_the_fingerprint_covers_what_decides_numbers_and_their_layout(changes: d
 )
 def test_axis_forms_mean_their_plain_values(form: object, values: tuple) -> None:
     assert Sweep.of(toy_spec(axes={"shift": form})).axes["shift"] == values
+
+
+def test_a_default_said_aloud_is_the_same_sweep() -> None:
+    silent, aloud = {"steps": 3}, {"steps": 3, "size": 4, "colour": "red"}
+    a, b = (Sweep.of(toy_spec(axes={"shift": [1.0]}, fixed=f)) for f in (silent, aloud))
+    assert a.fingerprint == b.fingerprint
 
 
 def test_defaults_complete_the_fixed_parameters() -> None:
