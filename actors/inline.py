@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from sweeps.blocks import Block
 from sweeps.devices import describe, resolve
+from sweeps.errors import StoreError, in_one_line
 from sweeps.events import BlockDone, BlockFailed, Event
 from sweeps.run import Store, perform
 
 
 class Inline:
     """Blocks one after another, in order, on one device and one thread. A block that raises fails at once: here
-    nothing but the block itself can be at fault, and trying again would give the same."""
+    nothing but the block itself can be at fault, and trying again would give the same. A store that cannot be
+    written is nobody's block's fault and ends the sweep."""
 
     def __init__(self, device: str = "auto") -> None:
         self.device = resolve(device)
@@ -25,5 +27,7 @@ class Inline:
         for block in blocks:
             try:
                 yield BlockDone(perform(block, store, self.device))
+            except StoreError:
+                raise
             except Exception as error:
-                yield BlockFailed(block.index, 1, f"{type(error).__name__}: {error}")
+                yield BlockFailed(block.index, 1, in_one_line(error))

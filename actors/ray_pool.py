@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from actors.worker import THREADS, Worker
 from sweeps.blocks import Block
-from sweeps.errors import RefusedError
+from sweeps.errors import RefusedError, StoreError, in_one_line
 from sweeps.events import BlockDone, BlockFailed, Event, Notice
 from sweeps.run import Store
 
@@ -27,6 +27,7 @@ LEASES = 2  # in flight an actor
 ERRORS = 3  # times a block may raise
 LOSSES = 5  # times a block may be under way when its worker is lost
 POLL = 1.0  # seconds
+PATIENCE = 30.0  # seconds without any worker before it is said
 REST = 0.5  # seconds between asking a lost worker whether it is back
 
 
@@ -108,20 +109,23 @@ class _Round:
         self.seats, self.blocks, self.store = seats, blocks, store
         self.again: deque[Block] = deque()
         self.flights: dict[Any, Lease | Seat] = {}  # a lease under way, or a seat whose ping is awaited
+        self.idle_since = time.monotonic()
         self.errors: Counter[int] = Counter()
         self.losses: Counter[int] = Counter()
 
     def events(self) -> Iterator[Event]:
         while self._lease_all() or any(seat.leases for seat in self.seats):
             self._ask()
+            yield from self._waiting()
             ready, _ = ray.wait(list(self.flights), num_returns=1, timeout=POLL, fetch_local=False)
             for ref in ready:
                 flight = self.flights.pop(ref)
                 if isinstance(flight, Seat):
                     self._answered(flight, ref)
                 else:
+                    under_way = flight.seat.leases[0]
                     flight.seat.leases.remove(flight)
-                    yield from self._landed(flight, ref)
+                    yield from self._landed(flight, ref, under_way.block)
 
     def _lease_all(self) -> bool:
         """Fill the seats that are up, evenly; whether any block is left to lease."""
@@ -137,35 +141,38 @@ class _Round:
                     self.flights[seat.actor.lease.remote(lease.block)] = lease
         return True
 
-    def _landed(self, lease: Lease, ref: Any) -> Iterator[Event]:
+    def _landed(self, lease: Lease, ref: Any, under_way: Block) -> Iterator[Event]:
         try:
             yield BlockDone(ray.get(ref))
         except RayTaskError as error:
             yield from self._raised(lease.block, error)
-        except RayActorError as error:
-            yield from self._lost(lease, error)
+        except RayError as error:
+            yield from self._lost(lease, error, under_way)
 
     def _raised(self, block: Block, error: RayTaskError) -> Iterator[Event]:
+        if isinstance(error.cause, StoreError):
+            raise error.cause  # no block's fault: the sweep ends, and can be resumed
         self.errors[block.index] += 1
         if self.errors[block.index] < ERRORS:
             self.again.append(block)
         else:
             cause = error.cause if isinstance(error.cause, Exception) else error
-            yield BlockFailed(block.index, ERRORS, f"{type(cause).__name__}: {_line(cause)}")
+            yield BlockFailed(block.index, ERRORS, in_one_line(cause))
 
-    def _lost(self, lease: Lease, error: RayActorError) -> Iterator[Event]:
-        """The worker is gone, or cannot be reached: whether the block was written is for the store to say."""
+    def _lost(self, lease: Lease, error: RayError, under_way: Block) -> Iterator[Event]:
+        """The worker is gone, or cannot be reached: whether the block was written is for the store to say.
+        Only the oldest lease was under way, and can have been the cause."""
         seat, block = lease.seat, lease.block
         if not seat.away:
             seat.away, seat.ask_at = True, 0.0
             state = "cannot be reached" if isinstance(error, ActorUnavailableError) else "died"
             yield Notice(f"worker {seat.number} {state}; its blocks are leased again")
-            self.losses[block.index] += 1  # the oldest lease was the one under way
+            self.losses[under_way.index] += 1
         receipt = self.store.receipt(block)
         if receipt is not None:
             yield BlockDone(receipt)
         elif self.losses[block.index] >= LOSSES:
-            yield BlockFailed(block.index, LOSSES, f"its worker was lost {LOSSES} times: {_line(error)}")
+            yield BlockFailed(block.index, LOSSES, f"its worker was lost {LOSSES} times, {in_one_line(error)}")
         else:
             self.again.append(block)
 
@@ -176,18 +183,27 @@ class _Round:
             if seat.away and seat.number not in asked and time.monotonic() >= seat.ask_at:
                 self.flights[seat.actor.ping.remote()] = seat
 
+    def _waiting(self) -> Iterator[Event]:
+        """Say so from time to time while nobody can work."""
+        if any(not seat.away for seat in self.seats):
+            self.idle_since = time.monotonic()
+        elif time.monotonic() - self.idle_since > PATIENCE:
+            self.idle_since = time.monotonic()
+            free = _in_words(ray.available_resources())
+            yield Notice(f"waiting for {len(self.seats)} workers; free in the cluster: {free}")
+
     def _answered(self, seat: Seat, ref: Any) -> None:
         try:
             ray.get(ref)
             seat.away = False
-        except RayTaskError as error:
-            raise RefusedError(f"a worker cannot start: {_line(error)}") from None
-        except RayActorError as error:
-            if error.actor_init_failed:
-                raise RefusedError(f"a worker cannot start: {_line(error)}") from None
+        except RayError as error:
+            failed = not isinstance(error, RayActorError) or error.actor_init_failed
+            if failed:
+                cause = error.cause if isinstance(error, RayTaskError) and error.cause else error
+                raise RefusedError(f"a worker cannot start: {in_one_line(cause)}") from None
             seat.ask_at = time.monotonic() + REST
 
 
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1][:500] if lines else type(error).__name__
+def _in_words(resources: Mapping[str, float]) -> str:
+    named = {k: v for k, v in resources.items() if k in ("CPU", "GPU")}
+    return ", ".join(f"{v:g} {k}" for k, v in named.items()) or "nothing"

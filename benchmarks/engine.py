@@ -50,7 +50,7 @@ print(sweep.size, blocks, time.perf_counter() - start, (after - before) / 1024, 
 
 def share(folder: str) -> None:
     begun = time.time()
-    with cluster(workers=WORKERS):
+    with cluster():
         sweep = Sweep.of(SPEC)
         store = ZarrStore.create(f"{folder}/busy.zarr", sweep)
         receipts = [e.receipt for e in run(store, RayPool(WORKERS)) if isinstance(e, BlockDone)]

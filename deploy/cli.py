@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 console = make_console()
 FAILED, INTERRUPTED = 3, 130
+LISTED = 20  # failed blocks named at the end
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="a TOML file, or a name from `sweeps catalog`")]
 StoreUrl = Annotated[str, typer.Argument(metavar="STORE", help="path or URL of a store")]
@@ -107,24 +109,22 @@ def run(
             measured += isinstance(event, BlockDone)
             end = event if isinstance(event, SweepDone) else end
     except KeyboardInterrupt:
-        typer.echo(
-            f"\nstopped; {measured} blocks were measured and are safe in {url}\nresume with: sweeps run {spec}",
-            err=True,
-        )
+        typer.echo(f"\nstopped; {measured} blocks were measured and are safe in {url}", err=True)
+        typer.echo(f"resume with: sweeps run {shlex.quote(spec)}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     _report(end, url, spec)
 
 
 def _report(end: SweepDone | None, url: str, spec: str) -> None:
     if end is not None and end.failed:
-        for failure in end.failed:
+        for failure in end.failed[:LISTED]:
             typer.echo(f"block {failure.block} failed {failure.attempts} times: {failure.error}", err=True)
-        typer.echo(
-            f"{len(end.failed)} blocks failed, {end.done} are in {url}; try them again with: sweeps run {spec}",
-            err=True,
-        )
+        more = f" ({len(end.failed) - LISTED} of them not listed)" if len(end.failed) > LISTED else ""
+        again = f"try them again with: sweeps run {shlex.quote(spec)}"
+        typer.echo(f"{len(end.failed)} blocks failed{more}, {end.done} are in {url}; {again}", err=True)
         raise typer.Exit(FAILED)
-    typer.echo(f"done: {url}\nlook at it with: sweeps show {url}   or: sweeps plot {url}")
+    there = shlex.quote(url)
+    typer.echo(f"done: {url}\nlook at it with: sweeps show {there}   or: sweeps plot {there}")
 
 
 @app.command()
@@ -215,6 +215,9 @@ def main(arguments: list[str] | None = None) -> None:
     except SweepsError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

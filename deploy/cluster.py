@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 from collections.abc import Iterator
 
 import ray
 
 from sweeps.errors import RefusedError
 
+ANSWER_SECONDS = 5.0
+
 
 @contextlib.contextmanager
-def cluster(address: str | None = None, workers: int | None = None) -> Iterator[None]:
-    """Connect this process to Ray, and let go at the end. No address: a cluster of our own, on loopback, token on.
+def cluster(address: str | None = None) -> Iterator[None]:
+    """Connect this process to Ray, and let go at the end. No address: a cluster of our own, its token on.
 
     Raises:
         RefusedError: nothing answers at the address.
     """
     try:
         if address is None:
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RefusedError(f"no Ray cluster at {address or 'local'!r}: {reason}") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RefusedError(f"no Ray cluster at {'local' if address is None else address!r}: {reason}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray tries a silent address for minutes; see first whether anybody listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise ConnectionError(f"nobody listens there ({error})") from None
+    elif address != "auto":
+        raise ValueError("give host:port, ray://host:port, or auto")

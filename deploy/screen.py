@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,9 +17,18 @@ LINE_EVERY = 10.0  # seconds between progress lines in a log
 LOG_WIDTH = 160
 
 
+class _Patient(Console):
+    """Goes on without a screen where the reader of a pipe has left: the sweep matters, not its lines."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def make_console() -> Console:
     """The terminal; or, for a log or a pipe, a width that cuts no table."""
-    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return _Patient() if terminal else _Patient(width=LOG_WIDTH)
 
 
 @dataclass

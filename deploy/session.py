@@ -43,13 +43,14 @@ def executor(sweep: Sweep, where: Where) -> Iterator[Executor]:
     from actors.ray_pool import RayPool  # Ray takes seconds to import
     from deploy.cluster import cluster
 
-    with cluster(where.address, where.workers), terminated_like_interrupted():
+    with cluster(where.address), terminated_like_interrupted():
         yield RayPool(where.workers, sweep.device)
 
 
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does. Ray installs a handler of its own, so this comes after `ray.init`."""
+    """SIGTERM, and SIGHUP of a lost terminal, end a sweep as Ctrl-C does. Ray installs a handler of its own, so this
+    comes after `ray.init`."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
         return
@@ -57,11 +58,12 @@ def terminated_like_interrupted() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:

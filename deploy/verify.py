@@ -10,6 +10,7 @@ import numpy as np
 from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
 from sweeps.devices import describe, resolve
+from sweeps.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,15 @@ def verify(store: ZarrStore, blocks: int, seed: int) -> Verdict:
     chosen = sorted(random.Random(seed).sample(committed, min(blocks, len(committed))))
     lines, equal, elsewhere = [], 0, 0
     for index in chosen:
-        receipt = store.receipt(cut[index])
-        if receipt is not None and receipt.device != describe(device):
-            elsewhere += 1
+        try:
+            receipt = store.receipt(cut[index])
+            if receipt is not None and receipt.device != describe(device):
+                elsewhere += 1
+                continue
+            differing = store.verify(cut[index], device)
+        except StoreError as error:
+            lines.append(str(error))
             continue
-        differing = store.verify(cut[index], device)
         equal += not differing
         if differing:
             lines.append(f"block {index}: {', '.join(differing)} differ from what measuring it again gives")

@@ -29,6 +29,7 @@ from sweeps import statistics
 from sweeps.errors import SpecError, unknown
 from sweeps.statistic import Reference
 
+FORMATS = (".png", ".svg", ".pdf")
 MAX_LINES = 8
 MAX_PANELS = 12
 MAX_LINE_POINTS, MAX_CELLS = 2000, 400  # along x; along a side of a heat map
@@ -89,8 +90,17 @@ def draw(ds: xr.Dataset, outcome: str | None = None) -> Figure:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure; the ending of `path` gives the format (png, svg, pdf)."""
-    figure.savefig(path, dpi=150)
+    """Write a figure; the ending of `path` gives the format.
+
+    Raises:
+        SpecError: another ending, or a place that cannot be written.
+    """
+    if Path(path).suffix.lower() not in FORMATS:
+        raise SpecError(f"a figure is written as {', '.join(FORMATS)}; got {str(path)!r}")
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise SpecError(f"figure {str(path)!r} cannot be written: {error.strerror}") from None
 
 
 # --- what is shown ---

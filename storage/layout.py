@@ -94,10 +94,21 @@ def attributes(sweep: Sweep) -> dict[str, Any]:
             "layout": LAYOUT,
             "rule": randomness.RULE,
             "fingerprint": sweep.fingerprint,
-            "spec": json.loads(settled(sweep).to_json()),
+            "spec": stored_spec(sweep),
             "versions": versions(),
         },
     }
+
+
+def stored_spec(sweep: Sweep) -> dict[str, Any]:
+    """The spec as a store keeps it: with its tiles settled, without its own place, and without a tracking server's
+    URI that could carry a secret. A store is what people share."""
+    spec = json.loads(settled(sweep).to_json())
+    del spec["store"]
+    uri = sweep.track.uri
+    if uri is not None and any(mark in uri for mark in "@?#"):
+        spec["track"]["uri"] = None
+    return spec
 
 
 def versions() -> dict[str, str]:

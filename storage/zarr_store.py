@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import obstore
@@ -30,6 +32,7 @@ from sweeps.events import Receipt
 from sweeps.measure import Measured, measure
 from sweeps.sweep import Sweep
 
+STALE = 10.0  # seconds; a living writer renames its file at once
 LEFTOVER = "#"  # obstore writes `name#1` beside `name` and renames it
 
 
@@ -63,7 +66,7 @@ class ZarrStore:
             return cls(url, settled(sweep))
         if found.fingerprint != sweep.fingerprint:
             raise StoreError(f"{url} holds another sweep: {difference(found, sweep)}; give another store.url")
-        return cls(url, found)
+        return cls(url, found)._aligned()
 
     @classmethod
     def open(cls, url: str) -> ZarrStore:
@@ -73,9 +76,16 @@ class ZarrStore:
             StoreError: there is none, or it is not ours.
         """
         try:
-            return cls(url, stored_sweep(url))
+            return cls(url, stored_sweep(url))._aligned()
         except FileNotFoundError:
             raise StoreError(f"{url}: no store there; create it with `sweeps run`") from None
+
+    def _aligned(self) -> ZarrStore:
+        """Refuse a store whose chunks are not our blocks: a block must own whole ones."""
+        for array in self.layout.arrays:
+            if array.values is None and (found := self._array(array.name).chunks) != array.chunks:
+                raise StoreError(f"{self.url}: array {array.name!r} has chunks {found}, its blocks need {array.chunks}")
+        return self
 
     @cached_property
     def layout(self) -> Layout:
@@ -98,12 +108,25 @@ class ZarrStore:
         cut, prefix = self.layout.plan, f"{COMMIT}/c/"
         done = np.zeros(len(cut), dtype=bool)
         for key, size in _list(self._objects, prefix):
-            *tile, batch = (int(i) for i in key.removeprefix(prefix).split("/"))
-            if size and batch < cut.batches:
+            place = key.removeprefix(prefix).split("/")
+            if size and all(i.isdecimal() for i in place):
+                *tile, batch = map(int, place)
                 done[cut.index_of(tuple(tile), batch)] = True
         return done
 
     def write(self, block: Block, measured: Measured, *, device: str, seconds: float) -> Receipt:
+        """Store a block, then commit it.
+
+        Raises:
+            StoreError: the disk is full, the place is read-only or gone; what is committed stays whole.
+        """
+        try:
+            return self._write(block, measured, device, seconds)
+        except Exception as error:
+            reason = f"{self.url} cannot be written: {first_line(error)}"
+            raise StoreError(f"{reason}; what is committed is whole: mend it and run again") from None
+
+    def _write(self, block: Block, measured: Measured, device: str, seconds: float) -> Receipt:
         start = time.perf_counter()
         digest = hashlib.sha256()
         for name, array in _arrays(measured):
@@ -124,7 +147,7 @@ class ZarrStore:
         return receipt
 
     def receipt(self, block: Block) -> Receipt | None:
-        text = str(self._array(COMMIT)[(*block.tile, block.batch)])
+        text = str(self._read(COMMIT, block, (*block.tile, block.batch)))
         return Receipt(**json.loads(text)) if text else None
 
     def receipts(self) -> Iterator[Receipt]:
@@ -139,7 +162,17 @@ class ZarrStore:
         """What is stored of a block, an array (*tile, *dims, ...) an outcome and histogram."""
         where = (*block.slices, block.batch)
         names = [a.name for a in self.layout.arrays if a.values is None and a.name != COMMIT]
-        return {name: np.asarray(self._array(name)[where]) for name in names}
+        return {name: np.asarray(self._read(name, block, where)) for name in names}
+
+    def _read(self, name: str, block: Block, where: Any) -> Any:
+        try:
+            return self._array(name)[where]
+        except Exception as error:
+            mark = "/".join(map(str, (COMMIT, "c", *block.tile, block.batch)))
+            raise StoreError(
+                f"{self.url}: block {block.index} of {name!r} cannot be read: {first_line(error)}; "
+                f"remove {mark} from the store and run again to measure it anew"
+            ) from None
 
     def verify(self, block: Block, device: str) -> list[str]:
         """Measure a committed block again and compare bytes; the names of arrays that differ."""
@@ -159,12 +192,13 @@ class ZarrStore:
 
     def gc(self) -> list[str]:
         """Remove what killed writers left: files written aside and never renamed. Returns their paths."""
-        if "://" in self.url and not self.url.startswith("file://"):
+        if not is_local(self.url):
             return []  # object stores put whole objects; nothing is written aside
         root = Path(local_path(self.url))
         removed = []
         for path in sorted(p for p in root.rglob(f"*{LEFTOVER}*") if p.is_file()):
-            if path.name.rpartition(LEFTOVER)[2].isdigit():
+            left_behind = time.time() - path.stat().st_mtime > STALE
+            if left_behind and path.name.rpartition(LEFTOVER)[2].isdigit():
                 path.unlink(missing_ok=True)
                 removed.append(str(path.relative_to(root)))
         return removed
@@ -174,21 +208,31 @@ class ZarrStore:
         return array.with_config({"write_empty_chunks": True, "order": "C"})
 
 
+def first_line(error: BaseException) -> str:
+    """What went wrong, in one line; obstore's errors run to dozens."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+def is_local(url: str) -> bool:
+    return "://" not in url or url.lower().startswith("file://")
+
+
 def local_path(url: str) -> str:
-    return os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
+    """The absolute path of a local URL, `~` and `%20` understood."""
+    path = url2pathname(urlsplit(url).path) if "://" in url else os.path.expanduser(url)
+    return os.path.abspath(path)
 
 
 def connect(url: str, *, create: bool = False) -> Any:
     """The obstore store behind a URL or a local path.
 
     Raises:
-        StoreError: the URL is not understood, or the directory cannot be made.
+        StoreError: the URL is not understood, carries a secret, or the directory cannot be made.
+        FileNotFoundError: no such local directory, unless it is to be created.
     """
-    if "://" in url and not url.startswith("file://"):
-        try:
-            return obstore.store.from_url(url)
-        except Exception as error:
-            raise StoreError(f"store.url {url!r} is not one that obstore takes: {error}") from None
+    if not is_local(url):
+        return _remote(url)
     path = local_path(url)
     if create:
         try:
@@ -198,6 +242,19 @@ def connect(url: str, *, create: bool = False) -> Any:
     elif not os.path.isdir(path):
         raise FileNotFoundError(path)
     return obstore.store.LocalStore(prefix=path)
+
+
+def _remote(url: str) -> Any:
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query:
+        clean = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        raise StoreError(f"store.url {clean!r} was given with credentials or a query; put them in the environment")
+    if parts.scheme == "memory":
+        raise StoreError(f"store.url {url!r}: memory is not shared with workers; give a path or a bucket")
+    try:
+        return obstore.store.from_url(url)
+    except Exception as error:
+        raise StoreError(f"store.url {url!r} is not one that obstore takes: {first_line(error)}") from None
 
 
 def stored_sweep(url: str) -> Sweep:
@@ -213,9 +270,10 @@ def stored_sweep(url: str) -> Sweep:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise StoreError(f"{url} cannot be read: {error}") from None
-    ours = root.get("attributes", {}).get(ATTRIBUTE)
-    if ours is None:
+        raise StoreError(f"{url} cannot be read: {first_line(error)}") from None
+    attributes = root.get("attributes") if isinstance(root, dict) else None
+    ours = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
+    if not isinstance(ours, dict) or not {"layout", "spec", "fingerprint"} <= ours.keys():
         raise StoreError(f"{url} holds a Zarr group that is not a sweep; give another store.url")
     if ours["layout"] != LAYOUT:
         raise StoreError(f"{url} has layout {ours['layout']}, this version reads layout {LAYOUT}")
@@ -260,9 +318,12 @@ def _refuse_foreign(url: str, template: Layout) -> None:
     except FileNotFoundError:
         return
     ours = {a.name for a in template.arrays} | {"zarr.json"}
+    filled = {a.name for a in template.arrays if a.values is None}
     for key, _ in _list(objects):
         if key.partition("/")[0] not in ours:
             raise StoreError(f"store.url {url!r} is not empty and not a sweep: it holds {key!r}; give another place")
+        if key.partition("/")[0] in filled and "/c/" in key:
+            raise StoreError(f"store.url {url!r} holds blocks of a sweep without its zarr.json; give another place")
 
 
 def _write_template(url: str, template: Layout, made_by: dict[str, str]) -> None:
@@ -285,7 +346,7 @@ def _write_template(url: str, template: Layout, made_by: dict[str, str]) -> None
         for key in sorted(contents, key=lambda k: k == "zarr.json"):
             obstore.put(objects, key, contents[key].to_bytes())
     except Exception as error:
-        raise StoreError(f"store.url {url!r} cannot be written: {error}") from None
+        raise StoreError(f"store.url {url!r} cannot be written: {first_line(error)}") from None
 
 
 def _create(group: zarr.Group, array: ArrayLayout) -> zarr.Array:

@@ -14,10 +14,12 @@ from functools import cached_property
 import numpy as np
 
 from sweeps import randomness
+from sweeps.errors import SpecError
 from sweeps.statistic import Points
-from sweeps.sweep import MAX_BLOCK_VALUES, Sweep
+from sweeps.sweep import MAX_BLOCK_VALUES, MAX_POINTS_PER_BLOCK, Sweep
 
 SECONDS_A_BLOCK = 2.0
+MAX_BLOCKS = 10**7
 MAX_TILES = 8192  # a tile grows beyond SECONDS_A_BLOCK rather than exceed this, so 10^6 points are thousands of blocks
 
 
@@ -83,6 +85,11 @@ class Plan:
             index = index * self.tiles[axis] + tile[axis]
         return index
 
+    def grid(self, blocks: np.ndarray) -> np.ndarray:
+        """One value a block (blocks,), laid out by place: (batches, *tiles)."""
+        by_speed = blocks.reshape(self.batches, *(self.tiles[axis] for axis in self.slowest))
+        return by_speed.transpose(0, *(1 + self.slowest.index(axis) for axis in range(len(self.shape))))
+
 
 def plan(sweep: Sweep) -> Plan:
     """Cut a sweep into blocks; a function of the spec alone."""
@@ -95,7 +102,13 @@ def plan(sweep: Sweep) -> Plan:
     for axis in reversed(free):  # fill the fastest axes first
         tile[axis] = min(sweep.shape[axis], max(1, want))
         want //= tile[axis]
-    return Plan(sweep.shape, tuple(tile), (*bound, *free), sweep.batches)
+    cut = Plan(sweep.shape, tuple(tile), (*bound, *free), sweep.batches)
+    if (blocks := math.prod(cut.tiles) * cut.batches) > MAX_BLOCKS:
+        raise SpecError(
+            f"draws_per_batch: {math.prod(cut.tiles)} tiles x {cut.batches} batches of {sweep.draws_per_batch} make "
+            f"{blocks} blocks, over the limit of {MAX_BLOCKS}; give larger batches, or cut the grid"
+        )
+    return cut
 
 
 def settled(sweep: Sweep) -> Sweep:
@@ -113,7 +126,8 @@ def _points_a_tile(sweep: Sweep) -> int:
     wanted = max(1, int(SECONDS_A_BLOCK / max(seconds, 1e-9)))
     least = -(-(sweep.size // max(1, shapes)) // max(1, MAX_TILES // max(1, shapes)))
     width = sum(math.prod(sweep.fixed[d.length] for d in o.dims) for o in statistic.outcomes)  # type: ignore[misc]
-    return max(1, min(max(wanted, least), MAX_BLOCK_VALUES // (width * sweep.draws_per_batch)))
+    most = min(MAX_POINTS_PER_BLOCK, sweep.size, MAX_BLOCK_VALUES // (width * sweep.draws_per_batch))
+    return max(1, min(max(wanted, least), most))
 
 
 def corners(sweep: Sweep) -> Iterator:

@@ -26,6 +26,12 @@ class RefusedError(SweepsError, RuntimeError):
     """A request is understood but would lose or mix results."""
 
 
+def in_one_line(error: BaseException) -> str:
+    """`ValueError: what it says`, the last line of it, for an event or a log."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1][:500]}"
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """`unknown("axis", "widht", ["width"])` says: unknown axis 'widht'; did you mean 'width'? known: width."""
     names = sorted(known)

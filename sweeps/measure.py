@@ -47,6 +47,7 @@ def sample_block(sweep: Sweep, block: Block, device: str = "cpu") -> dict[str, n
     keys, size = keys_of(sweep, points), sweep.draws_per_batch
     total = len(points) * size
     width, padded = _launch(statistic, sweep.definition.parameters(**points.point(0)), total)
+    shapes = {o.name: tuple(int(sweep.fixed[d.length]) for d in o.dims) for o in statistic.outcomes}
     out: dict[str, np.ndarray] = {}
     with numerics(sweep.precision):
         for start in range(0, total, width):
@@ -57,12 +58,19 @@ def sample_block(sweep: Sweep, block: Block, device: str = "cpu") -> dict[str, n
                 keys[row // size],
                 np.uint64(block.batch * size) + (row % size).astype(np.uint64),
             )
-            for name, values in statistic.sample(networks, device).items():
-                array = _to_numpy(values)[:wanted]
-                if name not in out:
-                    out[name] = np.empty((total, *array.shape[1:]), dtype=np.float64)
-                out[name][start : start + wanted] = array
+            sampled = {name: _to_numpy(values) for name, values in statistic.sample(networks, device).items()}
+            _check(sampled, shapes, len(networks), statistic.name)
+            for name, array in sampled.items():
+                whole = out.setdefault(name, np.empty((total, *shapes[name]), dtype=np.float64))
+                whole[start : start + wanted] = array[:wanted]
     return {k: np.moveaxis(v.reshape(len(points), size, *v.shape[1:]), 1, -1) for k, v in out.items()}
+
+
+def _check(sampled: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], n: int, name: str) -> None:
+    """A statistic must give what it declares; a plugin may not."""
+    given, declared = {k: v.shape for k, v in sampled.items()}, {k: (n, *v) for k, v in shapes.items()}
+    if given != declared:
+        raise ValueError(f"statistic {name!r} gave outcomes of shapes {given}, and declares {declared}")
 
 
 def _launch(statistic: Statistic, parameters, total: int) -> tuple[int, bool]:

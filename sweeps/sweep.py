@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -27,65 +26,14 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from sweeps import catalog, randomness, statistics
+from sweeps.axes import MAX_POINTS, Axis, Value, plain, shown
 from sweeps.errors import SpecError, UnknownNameError, unknown
 from sweeps.statistic import Parameters, Statistic
 
-Value = bool | int | float | str
-MAX_POINTS = 10**8
+MAX_POINTS_PER_BLOCK = 2**20
 MAX_BLOCK_VALUES = 2**26  # numbers one block holds before they are reduced: 512 MiB of float64
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-
-
-def _linspace(start: float, stop: float, count: int) -> list[float]:
-    values = np.linspace(start, stop, count)
-    span = max(abs(stop - start), abs(start), 1e-300)
-    decimals = 14 - math.ceil(math.log10(span))  # 0.1, not 0.09999999999999998
-    return [round(float(v), decimals) + 0.0 for v in values]
-
-
-def _logspace(start: float, stop: float, count: int) -> list[float]:
-    if start <= 0 or stop <= 0:
-        raise ValueError(f"logspace runs between two positive values, got {start:g} and {stop:g}")
-    return [float(f"{v:.14g}") for v in np.geomspace(start, stop, count)]
-
-
-def _range(first: int, last: int, step: int = 1) -> list[int]:
-    if step == 0 or not all(isinstance(v, int) for v in (first, last, step)):
-        raise ValueError(f"range takes whole numbers and a step other than 0, got {[first, last, step]}")
-    return list(range(first, last + (1 if step > 0 else -1), step))
-
-
-_FORMS = {"linspace": (_linspace, "[start, stop, count]"), "logspace": (_logspace, "[start, stop, count]")}
-_FORMS["range"] = (_range, "[first, last] or [first, last, step], both ends included")  # type: ignore[assignment]
-
-
-def _expand(form: Any) -> Any:
-    """The list of values that `{ linspace = [...] }` and its kin stand for."""
-    if not isinstance(form, Mapping):
-        return form
-    if len(form) != 1:
-        raise ValueError(f"give one of {', '.join(_FORMS)}, got {dict(form)!r}")
-    [(name, arguments)] = form.items()
-    if name not in _FORMS:
-        raise ValueError(str(unknown("kind of axis", name, _FORMS)))
-    expand, usage = _FORMS[name]
-    numbers = isinstance(arguments, list | tuple) and all(
-        isinstance(a, int | float) and not isinstance(a, bool) and math.isfinite(a) for a in arguments
-    )
-    if not numbers or len(arguments) not in ((2, 3) if name == "range" else (3,)):
-        raise ValueError(f"{name} takes {usage}, got {arguments!r}")
-    if name != "range" and (arguments[2] != int(arguments[2]) or not 1 <= arguments[2] <= MAX_POINTS):
-        raise ValueError(f"{name} takes a whole count between 1 and {MAX_POINTS}, got {arguments[2]!r}")
-    if name != "range":
-        return expand(arguments[0], arguments[1], int(arguments[2]))
-    first, last, step = (*arguments, 1)[:3]
-    if step and abs((last - first) / step) > MAX_POINTS:
-        raise ValueError(f"range has more than {MAX_POINTS} values, got {arguments!r}")
-    return expand(*arguments)
-
-
-Axis = Annotated[tuple[Value, ...], BeforeValidator(_expand)]
 
 
 class StoreSettings(BaseModel):
@@ -122,7 +70,7 @@ class Sweep(BaseModel):
     points_per_block: int | None = Field(
         None,
         ge=1,
-        le=2**20,
+        le=MAX_POINTS_PER_BLOCK,
         strict=True,
         description="points of a tile; by default sized for blocks of seconds",
     )
@@ -146,13 +94,18 @@ class Sweep(BaseModel):
         if not isinstance(batches, int) or isinstance(batches, bool) or batches < 1:
             raise ValueError(f"batches must be a whole number of at least 1, got {batches!r}")
         size = data.get("draws_per_batch", cls.model_fields["draws_per_batch"].default)
-        return {**data, "draws": batches * size} if isinstance(size, int) else data
+        return {**data, "draws": batches * size if isinstance(size, int) else batches}
+
+    @field_validator("fixed", mode="before")
+    @classmethod
+    def _fixed_values_are_plain(cls, fixed: Any) -> Any:
+        return {k: plain(v, f"fixed.{k}") for k, v in fixed.items()} if isinstance(fixed, Mapping) else fixed
 
     @field_validator("axes", mode="before")
     @classmethod
     def _axes_are_a_table(cls, axes: Any) -> Any:
         if not isinstance(axes, Mapping) or not axes:
-            raise ValueError(f"axes must name at least one parameter to vary, got {axes!r}")
+            raise ValueError(f"axes must name at least one parameter to vary, got {shown(axes)}")
         for name, values in axes.items():
             if not isinstance(values, list | tuple | Mapping | np.ndarray):
                 raise ValueError(
@@ -179,7 +132,7 @@ class Sweep(BaseModel):
                     f"value up to it; put its largest value in [fixed]"
                 )
         object.__setattr__(self, "axes", {k: _checked_axis(k, v, fields[k]) for k, v in self.axes.items()})
-        fixed = {k: _checker(fields[k])(f"fixed.{k}", v) for k, v in self.fixed.items()}
+        fixed = {k: _checker(fields[k])(f"fixed.{k}", [v])[0] for k, v in self.fixed.items()}
         missing = [k for k, f in fields.items() if f.is_required() and k not in self.axes and k not in fixed]
         if missing:
             raise ValueError(
@@ -284,7 +237,8 @@ class Sweep(BaseModel):
             return cls.model_validate(dict(data))
         except ValidationError as error:
             where, message = _first(error)
-            raise SpecError(f"{where}: {message}" if where else message) from None
+            named = not where or message.startswith(where)
+            raise SpecError(message if named else f"{where}: {message}") from None
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Sweep:
@@ -308,7 +262,7 @@ class Sweep(BaseModel):
 def _tables(path: str | Path) -> dict[str, Any]:
     try:
         known = not Path(path).exists() and str(path) in catalog.names()
-        text = catalog.text(str(path)) if known else Path(path).read_text(encoding="utf-8")
+        text = catalog.text(str(path)) if known else Path(path).read_text(encoding="utf-8-sig")
         return tomllib.loads(text)
     except OSError as error:
         if Path(path).parent == Path() and not Path(path).suffix:
@@ -317,7 +271,7 @@ def _tables(path: str | Path) -> dict[str, Any]:
         raise SpecError(f"{error.strerror}; give the path of a TOML file, or a catalog name: {names}") from None
     except UnicodeDecodeError:
         raise SpecError("not UTF-8 text, so not TOML") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and tables thousands deep
         raise SpecError(f"not valid TOML: {error}") from None
 
 
@@ -333,7 +287,7 @@ def _first(error: ValidationError) -> tuple[str, str]:
         return ".".join(parts[:-1]), str(unknown("key", parts[-1], _keys_beside(parts)))
     if first["type"] == "missing":
         return where, "is missing"
-    return where, f"{_sentence(first['msg'])}, got {first['input']!r}"
+    return where, f"{_sentence(first['msg'])}, got {shown(first['input'])}"
 
 
 def _keys_beside(parts: list[str]) -> list[str]:
@@ -346,31 +300,36 @@ def _sentence(message: str) -> str:
     return message.removeprefix("Input ").removeprefix("String ")
 
 
-def _checker(field: FieldInfo) -> Callable[[str, Any], Any]:
-    """check(where, value) -> the value as the field's type, or a ValueError that says what would be right."""
+def _checker(field: FieldInfo) -> Callable[[str, list[Any]], tuple[Any, ...]]:
+    """check(where, values) -> the values as the field's type, or a ValueError that says what would be right."""
     adapter = TypeAdapter(
-        Annotated[field.annotation, None, *field.metadata],  # type: ignore[valid-type]
+        tuple[Annotated[field.annotation, None, *field.metadata], ...],  # type: ignore[valid-type]
         config=ConfigDict(allow_inf_nan=False, strict=True),
     )
 
-    def check(where: str, value: Any) -> Any:
-        whole = isinstance(value, float) and math.isfinite(value) and value == int(value)
+    def check(where: str, values: list[Any]) -> tuple[Any, ...]:
         try:
-            return adapter.validate_python(int(value) if field.annotation is int and whole else value)
+            return adapter.validate_python(tuple(_whole(v) if field.annotation is int else v for v in values))
         except ValidationError as error:
-            raise ValueError(f"{where} {_sentence(error.errors()[0]['msg'])}, got {value!r}") from None
+            first = error.errors()[0]
+            place, value = where.replace("[]", f"[{first['loc'][0]}]"), values[int(first["loc"][0])]
+            raise ValueError(f"{place} {_sentence(first['msg'])}, got {shown(value)}") from None
 
     return check
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and math.isfinite(value) and value == int(value) else value
 
 
 def _checked_axis(name: str, values: tuple[Any, ...], field: FieldInfo) -> tuple[Any, ...]:
     if not values:
         raise ValueError(f"axes.{name} is empty; give it at least one value")
-    check = _checker(field)
-    checked = tuple(check(f"axes.{name}[{i}]", v) for i, v in enumerate(values))
-    seen: dict[Any, int] = {}
-    for i, v in enumerate(checked):
-        if v in seen:
-            raise ValueError(f"axes.{name} has {v!r} twice, at positions {seen[v]} and {i}; values must differ")
-        seen[v] = i
+    checked = _checker(field)(f"axes.{name}[]", list(values))
+    if len(set(checked)) < len(checked):
+        seen: dict[Any, int] = {}
+        for i, v in enumerate(checked):
+            if v in seen:
+                raise ValueError(f"axes.{name} has {v!r} twice, at positions {seen[v]} and {i}; values must differ")
+            seen[v] = i
     return checked

@@ -92,6 +92,23 @@ def test_a_run_is_shown_drawn_verified_and_resumed(sweeps: Run, spec, tmp_path: 
     assert sweeps("gc", "a.zarr").out == "0 leftovers removed\n"
 
 
+@pytest.mark.parametrize("out", ["no/such/folder/a.png", "a.jpeg", "a", "."])
+def test_a_figure_that_cannot_be_written_is_one_line(sweeps: Run, spec, out: str) -> None:
+    sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
+    said = sweeps("plot", "a.zarr", "--out", out)
+    assert (said.code, len(said.err.splitlines())) == (2, 1)
+
+
+def test_verify_names_a_damaged_block_and_goes_on(sweeps: Run, spec, tmp_path: Path) -> None:
+    sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
+    chunk = next(p for p in (tmp_path / "a.zarr" / "walk" / "c").rglob("*") if p.is_file())
+    chunk.write_bytes(b"")
+    said = sweeps("verify", "a.zarr", "--blocks", 12)
+    assert said.code == 3
+    assert "of 'walk' cannot be read" in said.err
+    assert "11 of 12 blocks are equal" in said.out
+
+
 def test_verify_ends_with_3_where_bytes_differ(sweeps: Run, spec) -> None:
     sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
     ZarrStore.open("a.zarr").group["level"][0, 0, 0, 0, 2] = 7.0

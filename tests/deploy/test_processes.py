@@ -53,6 +53,7 @@ def undisturbed(spec: Path) -> str:
         (signal.SIGTERM, ()),
         (signal.SIGINT, ("--inline",)),
         (signal.SIGTERM, ("--inline",)),
+        (signal.SIGHUP, ("--inline",)),
     ],
 )
 def test_an_interrupted_sweep_says_how_to_resume_and_does(slow: Path, number: signal.Signals, how: tuple) -> None:
@@ -90,6 +91,30 @@ def test_a_killed_driver_loses_nothing(slow: Path) -> None:
     assert len(after) == BLOCKS
     assert {k: after[k] for k in before} == before, "no committed block is measured twice"
     assert ZarrStore.open(url).content_hash() == undisturbed(slow)
+
+
+def test_a_reader_that_leaves_does_not_stop_the_sweep(slow: Path) -> None:
+    process = start("run", slow, "--inline")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=60)
+    assert ZarrStore.open("results/faulty.zarr").done().all(), err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("how", "message"), [
+    (("--workers", "99"), "workers must be between 1 and the cluster's"),
+    (("--address", "127.0.0.1:9"), "no Ray cluster at '127.0.0.1:9': nobody listens there"),
+    (("--address", "nonsense"), "no Ray cluster at 'nonsense': give host:port, ray://host:port, or auto"),
+])  # fmt: skip
+def test_a_cluster_that_is_not_there_is_refused_in_one_line(slow: Path, how: tuple, message: str) -> None:
+    process = start("run", slow, *how)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.startswith(f"error: {message}")
+    assert len(err.splitlines()) == 1
 
 
 def test_a_terminal_gets_a_bar_with_rate_and_time_left(slow: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pickle
 import shutil
@@ -183,6 +184,100 @@ class TestRefusals:
         with pytest.raises(StoreError, match="does not match its fingerprint"):
             ZarrStore.open(store.url)
 
+    def test_blocks_without_their_root_are_not_taken_over(self, store: ZarrStore, toy: SpecMaker) -> None:
+        perform(plan(store.sweep)[0], store, "cpu")
+        os.unlink(os.path.join(store.url, "zarr.json"))
+        with pytest.raises(StoreError, match=r"holds blocks of a sweep without its zarr\.json"):
+            ZarrStore.create(store.url, toy(seed=9))
+
+    def test_chunks_that_are_not_our_blocks_are_refused(self, store: ZarrStore, tmp_path: Path) -> None:
+        root = tmp_path / "a.zarr" / "zarr.json"
+        text = json.loads(root.read_text())
+        grid = text["consolidated_metadata"]["metadata"]["level"]["chunk_grid"]["configuration"]
+        grid["chunk_shape"][1] += 1
+        root.write_text(json.dumps(text))
+        with pytest.raises(StoreError, match=r"array 'level' has chunks .*, its blocks need"):
+            ZarrStore.open(store.url)
+
+    @pytest.mark.parametrize("root", ["[]", "{}", '{"attributes": []}', '{"attributes": {"relu_sweeps": {"spec": 1}}}'])
+    def test_a_root_that_is_not_ours_is_refused(self, store: ZarrStore, tmp_path: Path, root: str) -> None:
+        (tmp_path / "a.zarr" / "zarr.json").write_text(root)
+        with pytest.raises(StoreError, match="not a sweep"):
+            ZarrStore.open(store.url)
+
+    @pytest.mark.parametrize(
+        ("url", "message"),
+        [
+            ("s3://user:s3cr3t@bucket/x", "was given with credentials"),
+            ("s3://bucket/x?token=s3cr3t", "was given with credentials"),
+            ("memory:///x", "memory is not shared with workers"),
+            ("s3://", "is not one that obstore takes"),
+        ],
+    )
+    def test_a_url_that_cannot_work_is_refused_without_its_secret(self, toy: SpecMaker, url: str, message: str) -> None:
+        with pytest.raises(StoreError, match=message) as error:
+            ZarrStore.create(url, toy())
+        assert "s3cr3t" not in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_store_keeps_neither_its_place_nor_a_secret(toy: SpecMaker, tmp_path: Path) -> None:
+    track = {"experiment": "x", "uri": "https://u:s3cr3t@h/x?token=abc"}
+    store = ZarrStore.create(str(tmp_path / "a.zarr"), toy(store={"url": str(tmp_path / "a.zarr")}, track=track))
+    everything = b"".join(files(tmp_path).values())
+    for secret in (b"s3cr3t", b"token=abc", str(tmp_path).encode()):
+        assert secret not in everything
+    assert ZarrStore.open(store.url).sweep.track.experiment == "x"
+
+
+def test_file_urls_name_the_path(toy: SpecMaker, tmp_path: Path) -> None:
+    for i, url in enumerate((f"file://{tmp_path}/a%20b.zarr", f"FILE://{tmp_path}/a%20b.zarr", f"{tmp_path}/a b.zarr")):
+        store = ZarrStore.create(url, toy())
+        perform(plan(store.sweep)[i], store, "cpu")
+        assert store.done().sum() == i + 1
+    assert (tmp_path / "a b.zarr" / "zarr.json").exists()
+
+
+def test_strange_files_among_the_marks_are_left_alone(store: ZarrStore, tmp_path: Path) -> None:
+    perform(plan(store.sweep)[0], store, "cpu")
+    (tmp_path / "a.zarr" / "commit" / "c" / ".nfs0001").write_text("x")
+    assert store.done().sum() == 1
+
+
+def test_a_damaged_chunk_is_named_and_can_be_measured_anew(store: ZarrStore, tmp_path: Path) -> None:
+    fill(store)
+    whole = store.content_hash()
+    [chunk, *_] = sorted(p for p in (tmp_path / "a.zarr" / "level" / "c").rglob("*") if p.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:10])
+    with pytest.raises(
+        StoreError, match=r"of 'level' cannot be read: .*; remove commit/c/[0-9/]+ from the store"
+    ) as error:
+        store.content_hash()
+    mark = str(error.value).split("remove ")[1].split(" ")[0]
+    (tmp_path / "a.zarr" / mark).unlink()
+    fill(store)
+    assert store.content_hash() == whole
+
+
+def test_a_full_disk_ends_the_sweep_in_one_line_and_keeps_what_is_there(
+    store: ZarrStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = ZarrStore._array
+    puts = iter(range(1000))
+
+    def full(self: ZarrStore, name: str):
+        if next(puts) > 15:
+            raise OSError(28, "No space left on device\nand many more lines")
+        return original(self, name)
+
+    monkeypatch.setattr(ZarrStore, "_array", full)
+    with pytest.raises(StoreError, match=r"cannot be written: \[Errno 28\] No space left on device; .*run again$"):
+        fill(store)
+    monkeypatch.setattr(ZarrStore, "_array", original)
+    assert 0 < store.done().sum() < len(plan(store.sweep))
+    fill(store)
+    assert store.done().all()
+
 
 def test_a_half_made_store_is_made_again(toy: SpecMaker, tmp_path: Path) -> None:
     store = ZarrStore.create(str(tmp_path / "a.zarr"), toy())
@@ -251,6 +346,9 @@ def test_a_writer_killed_at_any_instant_leaves_nothing_torn(store: ZarrStore, tm
 def test_gc_removes_what_killed_writers_left_and_nothing_else(store: ZarrStore, tmp_path: Path) -> None:
     fill(store)
     before = files(tmp_path)
-    (tmp_path / "a.zarr" / "level" / "c" / "0" / "0#3").write_bytes(b"half")
+    level = tmp_path / "a.zarr" / "level" / "c" / "0"
+    (level / "0#3").write_bytes(b"half")
+    assert store.gc() == [], "its writer may be alive"
+    os.utime(level / "0#3", (0, 0))
     assert store.gc() == [os.path.join("level", "c", "0", "0#3")]
     assert files(tmp_path) == before

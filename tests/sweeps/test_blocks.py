@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pytest
 from hypothesis import given
 
-from sweeps.blocks import MAX_TILES, keys_of, plan, points_of
+from sweeps.blocks import MAX_TILES, keys_of, plan, points_of, settled
+from sweeps.errors import SpecError
 from sweeps.sweep import Sweep
 from tests.conftest import toy_spec
 from tests.strategies import specs
@@ -61,6 +65,20 @@ def test_a_parameter_at_its_default_is_left_out_so_that_statistics_can_grow() ->
     from sweeps import randomness
 
     assert _key({"shift": [1.0]}, {}) == randomness.key(3, "toy", {"shift": 1.0})
+
+
+@pytest.mark.parametrize("draws_per_batch", [1, 2**10])
+def test_a_settled_sweep_is_a_valid_one_and_cut_alike(draws_per_batch: int) -> None:
+    for axes in ({"shift": {"linspace": [0, 1, 2_000_000]}}, {"shift": [0.5]}):
+        sweep = Sweep.of(toy_spec(axes=axes, fixed={"size": 1}, draws=draws_per_batch, draws_per_batch=draws_per_batch))
+        again = Sweep.of(json.loads(settled(sweep).to_json()))
+        assert plan(again) == plan(sweep)
+        assert again.fingerprint == sweep.fingerprint
+
+
+def test_too_many_blocks_are_refused_with_what_to_change() -> None:
+    with pytest.raises(SpecError, match=r"draws_per_batch: .* make 21990232555520 blocks, over the limit of 10000000"):
+        plan(Sweep.of(toy_spec(draws=2**40, draws_per_batch=1, points_per_block=1)))
 
 
 def test_a_million_points_make_thousands_of_blocks() -> None:

@@ -95,6 +95,15 @@ def test_undefined_draws_are_counted_and_never_zero(toy: SpecMaker) -> None:
     assert np.isnan(root.mean.item())
 
 
+def test_outcomes_that_were_not_declared_are_told(
+    toy: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statistic = replace(statistics.get("toy"), sample=lambda networks, device: {"levle": np.zeros(len(networks))})
+    monkeypatch.setattr(statistics, "get", lambda name: statistic)
+    with pytest.raises(ValueError, match=r"'toy' gave outcomes of shapes \{'levle': \(40,\)\}, and declares"):
+        measure(toy(), plan(toy())[0])
+
+
 def test_numerics_are_one_thread_of_full_float32_and_are_put_back() -> None:
     before = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
     with numerics("float32"):

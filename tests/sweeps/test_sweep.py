@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sweeps import catalog
 from sweeps.errors import SpecError
 from sweeps.sweep import Sweep
 from tests.conftest import toy_spec
@@ -145,6 +146,18 @@ BAD = {
         {"axes": {"shift": {"linspace": [0, 1]}}},
         "linspace takes [start, stop, count], got [0, 1]",
     ),
+    "range the wrong way": ({"axes": {"size": {"range": [9, 1]}}}, "range never gets from 9 to 1 in steps of 1"),
+    "number too large": ({"axes": {"shift": {"linspace": [0, 10**400, 3]}}}, "a number too large for float64"),
+    "span too large": ({"axes": {"shift": {"linspace": [-1e308, 1e308, 3]}}}, "too wide for float64"),
+    "nested list": ({"axes": {"shift": [[1.0]]}}, "axes.shift: value 0 should be a number, a text"),
+    "list for a value": (
+        {"fixed": {"steps": [3]}},
+        "should be a number, a text, or true or false, got [3]",
+    ),
+    "batches of nonsense": (
+        {"draws": None, "batches": 2, "draws_per_batch": "x"},
+        "draws_per_batch: should be a valid integer, got 'x'",
+    ),
     "logspace at zero": ({"axes": {"shift": {"logspace": [0, 1, 3]}}}, "between two positive values"),
     "part of a batch": (
         {"draws": 20},
@@ -179,6 +192,26 @@ def test_toml_that_does_not_parse_is_told_where(tmp_path: Path) -> None:
     path.write_text('name = "a"\nstatistic = \n')
     with pytest.raises(SpecError, match=r"bad\.toml: not valid TOML: .*line 2"):
         Sweep.from_toml(path)
+
+
+@pytest.mark.parametrize("text", ["a = " + "9" * 5000, "a = " + "[" * 5000], ids=["long number", "deep nesting"])
+def test_toml_beyond_reason_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(SpecError, match="not valid TOML"):
+        Sweep.from_toml(tmp_path / "bad.toml")
+
+
+def test_a_byte_order_mark_and_windows_lines_are_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "windows.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + catalog.text("folding-init").replace("\n", "\r\n").encode())
+    assert Sweep.from_toml(path) == Sweep.from_toml("folding-init")
+
+
+def test_the_ends_of_a_form_are_exactly_those_given() -> None:
+    for form in ("linspace", "logspace"):
+        values = Sweep.of(toy_spec(axes={"shift": {form: [1 / 3, 9.7, 5]}})).axes["shift"]
+        assert (values[0], values[-1]) == (1 / 3, 9.7)
+    assert Sweep.of(toy_spec(axes={"shift": {"linspace": [1e-300, 1, 3]}})).axes["shift"][0] == 1e-300
 
 
 def test_a_missing_file_is_told_the_catalog() -> None:
