@@ -17,7 +17,7 @@ from actors.inline import Inline
 from actors.ray_pool import RayPool
 from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
-from sweeps.errors import RefusedError
+from sweeps.errors import RefusedError, StoreError
 from sweeps.events import BlockDone, BlockFailed, Event, SweepDone, SweepStarted
 from sweeps.run import Executor, run
 from sweeps.sweep import Sweep
@@ -27,9 +27,13 @@ pytestmark = pytest.mark.cluster
 EXECUTORS = ["inline", "one actor", "two actors", "three raylets"]
 
 
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(params=["inline", "two actors"])
 def executor(request: pytest.FixtureRequest, three_raylets: Cluster) -> Executor:
-    number = EXECUTORS.index(request.param)
+    return make(request.param)
+
+
+def make(name: str) -> Executor:
+    number = EXECUTORS.index(name)
     return RayPool(number, "cpu") if number else Inline("cpu")
 
 
@@ -53,17 +57,18 @@ def undisturbed(sweep: Sweep, tmp_path: Path) -> str:
     return store.content_hash()
 
 
-class TestContract:
-    def test_bits_are_those_of_this_process(
-        self, executor: Executor, toy: SpecMaker, new_store, tmp_path: Path
-    ) -> None:
-        sweep = toy(points_per_block=2)
-        store = new_store(sweep)
-        events = list(run(store, executor))
-        assert isinstance(events[0], SweepStarted)
-        assert events[-1] == SweepDone(len(plan(sweep)))
-        assert store.content_hash() == undisturbed(sweep, tmp_path)
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_bits_are_those_of_this_process(
+    name: str, three_raylets: Cluster, toy: SpecMaker, new_store, tmp_path: Path
+) -> None:
+    store = new_store(toy(points_per_block=2))
+    events = list(run(store, make(name)))
+    assert isinstance(events[0], SweepStarted)
+    assert events[-1] == SweepDone(len(plan(store.sweep)))
+    assert store.content_hash() == undisturbed(store.sweep, tmp_path)
 
+
+class TestContract:
     def test_every_block_is_measured_once(self, executor: Executor, toy: SpecMaker, new_store) -> None:
         store = new_store(toy())
         done = [e.receipt for e in run(store, executor) if isinstance(e, BlockDone)]
@@ -136,7 +141,7 @@ def test_a_block_that_kills_its_worker_once_is_measured_by_another(
 
 def test_a_block_that_always_kills_its_worker_fails_alone(three_raylets: Cluster, new_store) -> None:
     sweep = faulty(bad=3, how="die")
-    end = list(run(sweep, new_store(sweep), RayPool(2, "cpu")))[-1]
+    end = list(run(new_store(sweep), RayPool(2, "cpu")))[-1]
     assert isinstance(end, SweepDone)
     assert sorted(f.block for f in end.failed) == [3, 9]
     assert (end.done, end.missing) == (10, 0)
@@ -174,6 +179,23 @@ def test_every_gpu_actor_sees_a_device_of_its_own(three_raylets: Cluster, toy: S
             ray.kill(actor)
     finally:
         three_raylets.remove_node(node)
+
+
+class FullStore(LoggedStore):
+    """Writes a few blocks, then has no room."""
+
+    def write(self, block, measured, *, device, seconds):
+        if block.index >= 3:
+            raise StoreError("no space left")
+        return super().write(block, measured, device=device, seconds=seconds)
+
+
+@pytest.mark.parametrize("name", ["inline", "two actors"])
+def test_a_store_that_cannot_be_written_ends_the_sweep(three_raylets: Cluster, tmp_path: Path, name: str) -> None:
+    store = FullStore.create(str(tmp_path / "full.zarr"), faulty())
+    with pytest.raises(StoreError, match="no space left"):
+        list(run(store, make(name)))
+    assert store.done().sum() <= 3
 
 
 def test_a_cpu_worker_computes_on_one_thread(three_raylets: Cluster, toy: SpecMaker, new_store) -> None:
