@@ -13,12 +13,13 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.slices import MAX_TEXT, Entry
+from storage.slices import Entry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,9 +35,12 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
 CHUNK = 1000  # the most that MLflow takes at once
+LOCKED = 5.0  # seconds that another process may hold a database
+MAX_REASON = 160  # characters
+UNREACHABLE = "unreachable"
 SECRET = re.compile(r"(?<=://)[^/\s'\"]*@")
 
 
@@ -60,22 +64,38 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def database(uri: str) -> Path | None:
+    """The file behind a resolved URI, where it is one of SQLite."""
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(f"{SQLITE}/") else None
+
+
 def connect(uri: str) -> MlflowClient:
     """A client; a new SQLite database is set up by one process at a time."""
+    path = database(uri)
+    if path is not None:
+        _probe(path)
     from mlflow import MlflowClient
 
-    with _alone(uri):
+    with _alone(path) if path is not None else contextlib.nullcontext():
         return MlflowClient(tracking_uri=uri)
 
 
-@contextlib.contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    if not uri.startswith(SQLITE + "/"):
-        yield
+def _probe(path: Path) -> None:
+    """Raise at once what MLflow would retry for minutes; nothing is written that SQLite would not write."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         return
-    path = Path(uri.removeprefix(SQLITE).partition("?")[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{path}.lock", "w") as lock:
+    if not path.is_file():
+        raise OSError(f"{path} is not a file")
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} is not writable")
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=LOCKED, uri=True)) as found:
+        found.execute("pragma user_version")
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with open(f"{path}.lock", "a") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -87,10 +107,8 @@ def experiment(client: MlflowClient, uri: str, name: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        place = None
-        if uri.startswith(SQLITE + "/"):
-            folder = Path(uri.removeprefix(SQLITE).partition("?")[0]).parent / "mlruns"
-            place = (folder / re.sub(r"[^\w.-]+", "_", name)).as_uri()
+        path, folder = database(uri), re.sub(r"[^\w.-]+", "_", name)
+        place = (path.parent / "mlruns" / folder).as_uri() if path is not None else None
         try:
             kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page asks the user for it
             return client.create_experiment(name, artifact_location=place, tags=kind)
@@ -182,12 +200,18 @@ class Run:
 
 
 def reason(error: Exception) -> str:
-    """An error of MLflow or below in one line, without secrets."""
+    """An error of MLflow or below in one short line, without secrets."""
     text = " ".join(str(error).split()) or type(error).__name__
-    innermost = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text)
-    if innermost and "HTTPConnectionPool" in text:
-        return f"unreachable: {innermost[1].lower()}"
-    if re.search(r"timed? ?out", text, re.IGNORECASE):
-        return "unreachable: timed out"
-    text = SECRET.sub("", text)
-    return f"cannot be used: {text[:MAX_TEXT]}"
+    name = re.search(r"Failed to resolve '([^']+)'", text)
+    innermost = re.search(r"HTTPS?ConnectionPool.*\[Errno -?\d+\] ([^'\")]+)", text)
+    if name:
+        why = f"{UNREACHABLE}: no host {name[1]!r}"
+    elif innermost:
+        why = f"{UNREACHABLE}: {innermost[1].lower()}"
+    elif "Connection aborted" in text:  # the server died while it was asked
+        why = f"{UNREACHABLE}: connection aborted"
+    elif re.search(r"timed? ?out", text, re.IGNORECASE):
+        why = f"{UNREACHABLE}: timed out"
+    else:
+        why = f"cannot be used: {SECRET.sub('', text)}"
+    return why if len(why) <= MAX_REASON else f"{why[: MAX_REASON - 4]} ..."

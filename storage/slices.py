@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from storage.layout import ATTRIBUTE, COMMIT, lengths
-from storage.zarr_store import ZarrStore, local_path
+from storage.layout import COMMIT, lengths, stored_spec
+from storage.snapshot import Snapshot
+from storage.zarr_store import ZarrStore, is_local, local_path
 from sweeps.blocks import Plan
 from sweeps.events import Receipt
-from sweeps.moments import Moments
 from sweeps.statistic import Outcome
 from sweeps.sweep import Sweep, Value
 
@@ -95,21 +95,20 @@ def complete(cut: Plan, sweep: Sweep, part: Slice, done: np.ndarray) -> bool:
     if part.axis is None:
         return bool(done.all())
     axis = list(sweep.axes).index(part.axis)
-    grid = done.reshape(cut.batches, *(cut.tiles[a] for a in cut.slowest))
     tile = sweep.axes[part.axis].index(part.value) // cut.tile[axis]  # type: ignore[arg-type]
-    return bool(grid.take(tile, axis=1 + cut.slowest.index(axis)).all())
+    return bool(cut.grid(done).take(tile, axis=1 + axis).all())
 
 
 # --- metrics ------------------------------------------------------------------------------------------------
 
 
-def curve(store: ZarrStore, ds: xr.Dataset, part: Slice, runs: int) -> Curve:
-    """The metrics of a complete slice; `ds` is the store's Dataset, `runs` how many runs share MAX_METRICS."""
+def curve(store: ZarrStore, held: Snapshot, ds: xr.Dataset, part: Slice, runs: int) -> Curve:
+    """The metrics of a complete slice; `held` and `ds` are of the store, `runs` is how many share MAX_METRICS."""
     sweep = store.sweep
     rest = {name: len(values) for name, values in sweep.axes.items() if name != part.axis}
     limit = max(1, min(MAX_STEPS, MAX_METRICS // (runs * _keys(sweep, ds, len(rest)))))
     if math.prod(rest.values()) == 1:
-        return _along_batches(store, ds, part, limit)
+        return _along_batches(store, held, ds, part, limit)
     return _along_grid(store, ds, part, rest, limit)
 
 
@@ -143,35 +142,27 @@ def _along_grid(store: ZarrStore, ds: xr.Dataset, part: Slice, rest: dict[str, i
     return _curve(store, along, steps, tiles, np.full(len(steps), sweep.batches - 1), math.prod(rest.values()))
 
 
-def _along_batches(store: ZarrStore, ds: xr.Dataset, part: Slice, limit: int) -> Curve:
+def _along_batches(store: ZarrStore, held: Snapshot, ds: xr.Dataset, part: Slice, limit: int) -> Curve:
     """Steps are batches: the estimate from the draws up to and with each."""
     sweep, batches = store.sweep, _evenly(store.sweep.batches, limit)
     at = {name: [values[0]] for name, values in sweep.axes.items() if name != part.axis}
     here = {name: part.value if name == part.axis else at[name][0] for name in sweep.axes}
-    index = tuple(values.index(here[name]) for name, values in sweep.axes.items())  # type: ignore[arg-type]
+    index = [np.array([values.index(here[name])]) for name, values in sweep.axes.items()]  # type: ignore[arg-type]
     point = ds.isel({name: ds[name].values.tolist().index(value) for name, value in here.items()})
     along: Along = [("draws", (batches + 1.0) * sweep.draws_per_batch)]
     for outcome in sweep.definition.outcomes:
-        means, errors = _running(np.asarray(store.group[outcome.name][index]), batches)  # type: ignore[index]
-        columns = {"": means, "_sem": errors}
+        running = list(held.running(outcome.name, (*index, *map(np.arange, lengths(sweep, outcome)))))
+        kept = [running[batch] for batch in batches]
+        columns = {
+            "": np.stack([m.mean.ravel() for m in kept]),
+            "_sem": np.stack([np.sqrt(m.variance / np.maximum(m.n, 1)).ravel() for m in kept]),
+        }
         if f"{outcome.name}_theory" in ds:
             theory = point[f"{outcome.name}_theory"].values.reshape(1, -1)
-            columns["_theory"] = np.broadcast_to(theory, means.shape)
+            columns["_theory"] = np.broadcast_to(theory, columns[""].shape)
         along += _columns(sweep, ds, outcome, columns)
     tiles = np.repeat(_tiles(store, part, at, 1), len(batches), axis=0)
     return _curve(store, along, batches, tiles, batches, sweep.batches)
-
-
-def _running(stored: np.ndarray, batches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard error (steps, entries) after each of `batches`, from moments (batches, *dims, 6)."""
-    stored = stored.reshape(stored.shape[0], -1, stored.shape[-1])
-    total, means, errors = Moments.unstack(stored[0]), [], []
-    for batch in range(len(stored)):
-        total = total.merge(Moments.unstack(stored[batch])) if batch else total
-        if batch in batches:
-            means.append(total.mean)
-            errors.append(np.sqrt(total.variance / np.maximum(total.n, 1)))
-    return np.stack(means), np.stack(errors)
 
 
 def _columns(sweep: Sweep, ds: xr.Dataset, outcome: Outcome, values: dict[str, np.ndarray]) -> Along:
@@ -283,17 +274,13 @@ def tags(store: ZarrStore, part: Slice) -> dict[str, str]:
 
 
 def spec(store: ZarrStore) -> dict[str, Any]:
-    """The spec as plain data, without secrets."""
-    data = json.loads(store.sweep.to_json())
-    for table, key in (("store", "url"), ("track", "uri")):
-        if data.get(table) and data[table].get(key):
-            data[table][key] = hidden(data[table][key])
-    return data
+    """The spec as plain data, with the store it is in and without secrets."""
+    return {**stored_spec(store.sweep), "store": {"url": public(store.url)}}
 
 
 def environment(store: ZarrStore) -> dict[str, Any]:
     """What made the store: versions, git commit, and the rule of randomness."""
-    found: Any = store.group.attrs[ATTRIBUTE]
+    found = store.attributes
     return {key: found[key] for key in ("versions", "made_by", "rule", "layout") if key in found}
 
 
@@ -311,7 +298,7 @@ def note(store: ZarrStore) -> str:
 
 def public(url: str) -> str:
     """Where a store is, absolute and without secrets."""
-    return hidden(url) if "://" in url and not url.startswith("file://") else local_path(url)
+    return local_path(url) if is_local(url) else hidden(url)
 
 
 def hidden(url: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from threading import Lock
 from typing import Any, cast
 
@@ -44,11 +45,9 @@ class Snapshot:
         self._cache, self._lock = OrderedDict[Hashable, Any](), Lock()
 
     @classmethod
-    def of(cls, store: ZarrStore) -> Snapshot:
-        cut = plan(store.sweep)
-        by_speed = store.done().reshape(cut.batches, *(cut.tiles[axis] for axis in cut.slowest))
-        back = (0, *(1 + cut.slowest.index(axis) for axis in range(len(cut.shape))))
-        return cls(store.url, store.sweep, by_speed.transpose(back))
+    def of(cls, store: ZarrStore, done: np.ndarray | None = None) -> Snapshot:
+        """What is committed now; or, with `done` bool (blocks,), what was known to be."""
+        return cls(store.url, store.sweep, plan(store.sweep).grid(store.done() if done is None else done))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Snapshot, (self.url, self.sweep, self.done)
@@ -60,7 +59,11 @@ class Snapshot:
 
     def moments(self, outcome: str, where: Where) -> Moments:
         """Moments over all committed draws, at the positions `where` along (*axes, *dims)."""
-        return self._cached((outcome, *(w.tobytes() for w in where)), lambda: self._merge(outcome, where))
+        return self._cached((outcome, *(w.tobytes() for w in where)), lambda: self._merged(outcome, where))
+
+    def running(self, outcome: str, where: Where) -> Iterator[Moments]:
+        """Moments over the committed draws up to and with each batch, in order; batches without any are skipped."""
+        return (Moments.unstack(total.copy()) for total in islice(self._merge(outcome, where), 1, None))
 
     def counts(self, outcome: str, where: Where) -> np.ndarray:
         """Histogram int64 over all committed draws, at the positions `where` along (*axes, *dims, bin)."""
@@ -69,12 +72,18 @@ class Snapshot:
             total[box] += np.where(committed, array, 0)
         return total
 
-    def _merge(self, outcome: str, where: Where) -> Moments:
+    def _merged(self, outcome: str, where: Where) -> Moments:
+        *_, total = self._merge(outcome, where)
+        return Moments.unstack(total)
+
+    def _merge(self, outcome: str, where: Where) -> Iterator[np.ndarray]:
+        """Stacked moments of nothing, then after each batch; one array, that the next batch goes into."""
         total = np.tile(NOTHING, (*(len(w) for w in where), 1))
+        yield total
         for box, array, committed in self._batches(outcome, (*where, np.arange(len(FIELDS)))):
             batch = Moments.unstack(np.where(committed, array, NOTHING))
             total[box] = Moments.unstack(total[box]).merge(batch).stack()
-        return Moments.unstack(total)
+            yield total
 
     def _batches(self, name: str, where: Where) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
         """Batch by batch, in order: (place in the selection, what is stored there, whether it is committed).

@@ -7,18 +7,19 @@ slice: its numbers would change later. What remains open is in the parent's stat
 tags. Only the parent's start is not the store's: live, it is when the sweep was started; rebuilt, when its first
 block was.
 
-Numbers come first: a tracking server that cannot be used yields a `Notice` and the sweep goes on; it is tried
-once more at the end, and `sweeps track STORE` catches up at any time.
+Numbers come first: MLflow is only called aside, and measuring waits PATIENCE for it; what takes longer goes on
+meanwhile. A tracking server that cannot be used yields a `Notice` and the sweep goes on; it is tried once more at
+the end, and `sweeps track STORE` catches up at any time.
 """
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ import xarray as xr
 from storage import runs, slices
 from storage.query import open_sweep
 from storage.slices import WHOLE, Slice
+from storage.snapshot import Snapshot
 from storage.zarr_store import ZarrStore
 from sweeps.errors import SweepsError
 from sweeps.events import BlockDone, BlockFailed, Event, Notice, SweepDone, SweepStarted
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 
 PAUSE = 2.0  # seconds between rounds of publishing, at least
 SHARE = 0.1  # of the coordinator's time that publishing may take while the sweep runs
-PATIENCE = 3.0  # seconds that an interrupted sweep waits to mark its run; Ray's stop_job kills after as many
+PATIENCE = 3.0  # seconds that measuring waits, or the end of an interrupted sweep: Ray's stop_job kills after as many
+LAST = 20.0  # seconds that a finished sweep waits for a server that has not answered yet
 ARTIFACTS = "sweeps.artifacts"  # committed blocks when they were last logged
 
 
@@ -168,14 +171,14 @@ class Notebook:
         """Everything that the committed blocks settle."""
         parts = self.ready(done)
         if parts:
-            ds = open_sweep(self.store.url)
+            held, ds = Snapshot.of(self.store, done), open_sweep(self.store.url)
             for part in parts:
-                self._publish(part, ds)
+                self._publish(part, held, ds)
         self.parent.add({}, slices.progress(self.store, done))
         self.parent.tag(_counts(done))
 
-    def _publish(self, part: Slice, ds: xr.Dataset) -> None:
-        curve = slices.curve(self.store, ds, part, max(1, len(self.parts)))
+    def _publish(self, part: Slice, held: Snapshot, ds: xr.Dataset) -> None:
+        curve = slices.curve(self.store, held, ds, part, max(1, len(self.parts)))
         run = self._run(part, curve.start)
         run.add(slices.parameters(self.store.sweep, part), curve.entries)
         run.tag({"sweeps.steps": curve.steps} if curve.steps else {})
@@ -214,84 +217,137 @@ class Notebook:
         self.parent.tag({ARTIFACTS: drawn})
 
 
+class _Errand(Thread):
+    """Something done with the server, aside, so that nobody has to wait for it; and what went wrong."""
+
+    error: Exception | None = None
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self.work = work
+
+    def run(self) -> None:
+        try:
+            with runs.quiet():
+                self.work()
+        except Exception as error:
+            self.error = error
+
+
 class _Tracker:
-    """A notebook kept while events come in; it may be lost, and the sweep goes on."""
+    """A notebook kept while events come in; it may be lost, and the sweep goes on.
+
+    One errand at a time has the notebook. What is committed is known from the events; the marks are only listed
+    where those do not say which blocks they count.
+    """
 
     def __init__(self, book: Notebook) -> None:
         self.book = book
         self.done = np.zeros(len(book.store.layout.plan), dtype=bool)
         self.failed: list[BlockFailed] = []
-        self.is_open, self.lost, self.resting = False, False, 0.0
+        self.errand: _Errand | None = None
+        self.is_open, self.lost, self.told, self.resting = False, False, "", 0.0
 
     def see(self, event: Event) -> Iterator[Notice]:
         if isinstance(event, SweepStarted):
-            self.done = self.book.store.done()
-            yield from self._try(self._start)
+            self.done = self._committed(event.done)
+            yield from self._try(self._start, PATIENCE)
             yield from _told(slices.too_many(self.book.store.sweep, self.book.settings.by))
-        elif isinstance(event, BlockFailed):
+            return
+        yield from self._wait(0.0)
+        if isinstance(event, BlockFailed):
             self.failed.append(event)
         elif isinstance(event, BlockDone):
             self.done[event.receipt.block] = True
-            if self.is_open and not self.lost and time.monotonic() >= self.resting:
-                yield from self._try(self._round)
+            if self.is_open and time.monotonic() >= self.resting:
+                yield from self._try(self._round, PATIENCE)
 
     def finish(self, event: SweepDone) -> Iterator[Notice]:
         """The end as it should be; a lost server gets one more chance."""
-        self.done = self.book.store.done()
-        self.failed = list(event.failed)
-        if self.lost or not self.is_open:
+        self.done, self.failed = self._committed(event.done), list(event.failed)
+        was_lost = self.lost
+        yield from self._wait(None if self.is_open else LAST)
+        if was_lost:
             self.lost = False
-            yield from self._try(self._start)
+            yield from self._try(self._start, LAST)
+        if self.errand is not None:
+            yield from self._lose(TimeoutError("timed out"))
         status = "FAILED" if self.failed else "FINISHED" if self.done.all() else "KILLED"
-        yield from self._try(lambda: self._close(status))
-        yield from self._try(lambda: self.book.illustrate(self.done), "artifacts: ")
+        yield from self._try(partial(self._close, status))
+        yield from self._try(self.book.illustrate, what="artifacts: ")
 
     def stop(self, status: str, close: Callable[[], None]) -> None:
         """Mark an interrupted sweep's run within PATIENCE, while the work is being stopped."""
-        marking = Thread(target=self._mark, args=(status,), daemon=True)
-        with runs.quiet():
-            marking.start()
-            deadline = time.monotonic() + PATIENCE
-            try:
-                close()
-            finally:
-                marking.join(max(0.0, deadline - time.monotonic()))
+        marking = _Errand(partial(self._mark, status, self.errand))
+        marking.start()
+        deadline = time.monotonic() + PATIENCE
+        try:
+            close()
+        finally:
+            marking.join(max(0.0, deadline - time.monotonic()))
 
-    def _mark(self, status: str) -> None:
+    def _mark(self, status: str, before: _Errand | None) -> None:
+        if before is not None:
+            before.join()
         if self.is_open and not self.lost:
-            with contextlib.suppress(Exception):
-                self.book.end(status, self.done, self.failed)
+            self.book.end(status, self.done, self.failed)
 
-    def _start(self) -> None:
-        self.book.open(self.done)
+    def _committed(self, count: int) -> np.ndarray:
+        """Which blocks are committed, `count` of them unless others work on the same store."""
+        if count in (0, len(self.done)):
+            return np.full(len(self.done), bool(count))
+        return self.book.store.done()
+
+    def _start(self, done: np.ndarray) -> None:
+        self.book.open(done)
         self.is_open = True
-        if not self.done.all():
+        if not done.all():
             self.book.parent.resume()
-        self.book.parent.tag(_counts(self.done))
+        self.book.parent.tag(_counts(done))
 
-    def _round(self) -> None:
+    def _round(self, done: np.ndarray) -> None:
         begun = time.monotonic()
-        self.book.publish(self.done)
+        self.book.publish(done)
         now = time.monotonic()
         self.resting = now + max(PAUSE, (now - begun) / SHARE)
 
-    def _close(self, status: str) -> None:
-        self.book.publish(self.done)
-        self.book.end(status, self.done, self.failed)
+    def _close(self, status: str, done: np.ndarray) -> None:
+        self.book.publish(done)
+        self.book.end(status, done, self.failed)
 
-    def _try(self, work: Callable[[], None], what: str = "") -> Iterator[Notice]:
-        """Do it, unless the server is lost; the first failure loses it."""
-        if self.lost:
+    def _try(
+        self, work: Callable[[np.ndarray], None], patience: float | None = None, what: str = ""
+    ) -> Iterator[Notice]:
+        """Do it with what is committed now, unless the server is lost, or busy still."""
+        if self.lost or self.errand is not None:
             return
-        try:
-            with runs.quiet():
-                work()
-        except Exception as error:
-            self.lost = True
-            yield Notice(
-                f"{what}tracking server {slices.hidden(self.book.uri)} {runs.reason(error)}; "
-                f"the sweep goes on; catch up with `sweeps track {slices.public(self.book.store.url)}`"
-            )
+        self.errand = _Errand(partial(work, self.done.copy()))
+        self.errand.start()
+        yield from self._wait(patience, what)
+
+    def _wait(self, patience: float | None, what: str = "") -> Iterator[Notice]:
+        """Let the errand end, but no longer than `patience` seconds; its failure loses the server."""
+        if self.errand is None:
+            return
+        self.errand.join(patience)
+        if self.errand.is_alive():
+            return
+        error, self.errand = self.errand.error, None
+        if error is not None:
+            yield from self._lose(error, what)
+
+    def _lose(self, error: Exception, what: str = "") -> Iterator[Notice]:
+        """Say what is new: a server may come back, and that it did not is worth a word; a bad URI stays bad."""
+        said, why = self.told, runs.reason(error)
+        self.told, self.lost = why, True
+        catch_up = f"catch up with `sweeps track {slices.public(self.book.store.url)}`"
+        if said and why.startswith(runs.UNREACHABLE):
+            yield Notice(f"tracking server still unreachable; {catch_up}")
+        elif isinstance(error, SweepsError) and said != why:
+            yield Notice(f"tracking stops: {error}")
+        elif said != why:
+            server = f"{what}tracking server {slices.hidden(self.book.uri)}"
+            yield Notice(f"{server} {why}; the sweep goes on; {catch_up}")
 
 
 def _told(text: str) -> Iterator[Notice]:

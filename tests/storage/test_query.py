@@ -20,6 +20,7 @@ from scipy import optimize, stats
 from actors.inline import Inline
 from storage import query, snapshot
 from storage.query import open_sweep, outcomes, select, table
+from storage.snapshot import Snapshot
 from storage.zarr_store import ZarrStore
 from sweeps import statistics
 from sweeps.blocks import plan
@@ -245,6 +246,22 @@ def test_cache_is_bounded(full: tuple[str, Sweep], monkeypatch: pytest.MonkeyPat
 
 
 # --- unfinished stores ---
+
+
+def test_running_moments_are_those_of_the_draws_so_far(full: tuple[str, Sweep], tmp_path: Path) -> None:
+    url, sweep = full
+    everything = tuple(map(np.arange, sweep.shape))
+    held, draws = Snapshot.of(ZarrStore.open(url)), pooled(sweep, "level")
+    running = list(held.running("level", everything))
+    assert [m.n.max() for m in running] == [8, 16, 24]
+    for moments in running:
+        np.testing.assert_allclose(moments.mean, draws[..., : int(moments.n.max())].mean(-1), rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(running[-1].stack(), held.moments("level", everything).stack())
+    store = filled(str(tmp_path / "holes.zarr"), sweep, [0, 30])  # nothing in the second batch
+    done = store.done()
+    filled(store.url, sweep, [1])
+    [_, last] = Snapshot.of(store, done).running("level", everything)
+    assert last.n.sum() == sum(plan(sweep)[i].points for i in (0, 30)) * 8, "only what `done` says"
 
 
 def test_only_committed_blocks_count(tmp_path: Path) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from threading import Event as Flag
+from typing import Any
 
 import pytest
 
@@ -49,7 +54,7 @@ def test_a_server_that_dies_is_caught_up_with(server: Server, monkeypatch: pytes
     first, last = notices(events)  # when it is lost, and when it is still lost at the end
     assert f"tracking server {server.uri} unreachable" in first
     assert f"catch up with `sweeps track {os.path.abspath('sweep.zarr')}`" in first
-    assert "unreachable" in last
+    assert last == f"tracking server still unreachable; catch up with `sweeps track {os.path.abspath('sweep.zarr')}`"
     with pytest.raises(SweepsError, match="unreachable"):
         rebuild(store)
     server.start()
@@ -82,6 +87,89 @@ def test_a_bad_uri_never_stops_a_sweep(uri: str) -> None:
     assert f"tracking server {uri}" in notices(events)[0]
     with pytest.raises(SweepsError, match="tracking server"):
         rebuild(ZarrStore.open("sweep.zarr"))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkdir, "is not a file"),
+        (os.mkfifo, "is not a file"),
+        (lambda path: Path(path).write_text("root:x:0:0\n"), "file is not a database"),
+    ],
+    ids=["directory", "pipe", "text"],
+)
+def test_what_is_no_database_holds_nothing_up(
+    make: Callable[[str], Any], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("odd")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/odd")
+    before, start = set(tmp_path.iterdir()), time.monotonic()
+    events = follow(small())
+    assert time.monotonic() - start < 10  # MLflow would try for 100
+    assert isinstance(events[-1], SweepDone)
+    assert events[-1].done == 12
+    [told] = notices(events)  # trying again at the end says nothing new
+    assert f"tracking server sqlite:///{tmp_path}/odd cannot be used: " in told
+    assert why in told
+    assert {p.name for p in set(tmp_path.iterdir()) - before} == {"sweep.zarr"}, "no lock beside what is not ours"
+
+
+def test_a_locked_database_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runs, "LOCKED", 0.1)
+    with closing(sqlite3.connect("mlflow.db")) as other:
+        other.execute("begin exclusive")
+        [told] = notices(follow(small()))
+    assert f"tracking server sqlite:///{tmp_path}/mlflow.db cannot be used: database is locked" in told
+    assert not notices(follow(small()))
+    assert content()["all"]["status"] == "FINISHED"
+
+
+def test_a_start_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE", 0.1)
+    monkeypatch.setattr(tracking, "LAST", 0.5)
+    forever = Flag()
+    monkeypatch.setattr(runs, "connect", lambda uri: forever.wait())
+    events = follow(small())
+    assert isinstance(events[-1], SweepDone)
+    assert events[-1].done == 12
+    assert [type(e) for e in events].index(BlockDone) == 1, "measuring does not wait"
+    [told] = notices(events)
+    assert "unreachable: timed out; the sweep goes on" in told
+    forever.set()
+
+
+def test_a_slow_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE", 0.1)
+    quick = runs.connect
+    monkeypatch.setattr(runs, "connect", lambda uri: (time.sleep(1.0), quick(uri))[1])
+    assert not notices(follow(small()))
+    assert {run_["status"] for run_ in content().values()} == {"FINISHED"}
+    assert len(content()) == 3
+
+
+POOL = "failed with exception {0}ConnectionPool(host='h', port=1): Max retries exceeded with url: /api?x=y (Caused by "
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            POOL + "NameResolutionError(\"{0}Connection(host='h', port=1): Failed to resolve 'h.invalid' "
+            '([Errno -2] Name or service not known)"))',
+            "unreachable: no host 'h.invalid'",
+        ),
+        (POOL + 'NewConnectionError("x: [Errno 111] Connection refused"))', "unreachable: connection refused"),
+        (POOL + "ConnectTimeoutError('x: Connection to h timed out. (connect timeout=5)'))", "unreachable: timed out"),
+        ("x ('Connection aborted.', RemoteDisconnected('Remote end closed'))", "unreachable: connection aborted"),
+        ("no\n  such {0} at http://me:secret@host/", "cannot be used: no such {0} at http://host/"),
+        ("", "cannot be used: OSError"),
+    ],
+    ids=["name", "refused", "timeout", "aborted", "other", "empty"],
+)
+@pytest.mark.parametrize("scheme", ["HTTP", "HTTPS"])
+def test_reasons_are_one_short_line(text: str, said: str, scheme: str) -> None:
+    assert runs.reason(OSError(text.format(scheme))) == said.format(scheme)
+    assert len(runs.reason(OSError("word " * 1000))) <= runs.MAX_REASON
 
 
 def test_where_runs_go_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -95,9 +95,7 @@ def test_undefined_draws_are_counted_and_never_zero(toy: SpecMaker) -> None:
     assert np.isnan(root.mean.item())
 
 
-def test_outcomes_that_were_not_declared_are_told(
-    toy: SpecMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outcomes_that_were_not_declared_are_told(toy: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     statistic = replace(statistics.get("toy"), sample=lambda networks, device: {"levle": np.zeros(len(networks))})
     monkeypatch.setattr(statistics, "get", lambda name: statistic)
     with pytest.raises(ValueError, match=r"'toy' gave outcomes of shapes \{'levle': \(40,\)\}, and declares"):
