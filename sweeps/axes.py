@@ -62,9 +62,10 @@ _FORMS["range"] = (_range, "[first, last] or [first, last, step], both ends incl
 def _expand(form: Any) -> Any:
     """The list of values that `{ linspace = [...] }` and its kin stand for."""
     try:
-        return (
-            _expand_table(form) if isinstance(form, Mapping) else [plain(v, f"value {i}") for i, v in enumerate(form)]
-        )
+        if isinstance(form, Mapping):
+            return _expand_table(form)
+        strange = next((i for i, v in enumerate(form) if not isinstance(v, Value)), None)
+        return form if strange is None else plain(form[strange], f"value {strange}")
     except OverflowError:
         raise ValueError(f"holds a number too large for float64: {shown(form)}") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -300,16 +300,16 @@ def _sentence(message: str) -> str:
     return message.removeprefix("Input ").removeprefix("String ")
 
 
-def _checker(field: FieldInfo) -> Callable[[str, list[Any]], tuple[Any, ...]]:
+def _checker(field: FieldInfo) -> Callable[[str, Sequence[Any]], tuple[Any, ...]]:
     """check(where, values) -> the values as the field's type, or a ValueError that says what would be right."""
     adapter = TypeAdapter(
         tuple[Annotated[field.annotation, None, *field.metadata], ...],  # type: ignore[valid-type]
         config=ConfigDict(allow_inf_nan=False, strict=True),
     )
 
-    def check(where: str, values: list[Any]) -> tuple[Any, ...]:
+    def check(where: str, values: Sequence[Any]) -> tuple[Any, ...]:
         try:
-            return adapter.validate_python(tuple(_whole(v) if field.annotation is int else v for v in values))
+            return adapter.validate_python(tuple(map(_whole, values)) if field.annotation is int else tuple(values))
         except ValidationError as error:
             first = error.errors()[0]
             place, value = where.replace("[]", f"[{first['loc'][0]}]"), values[int(first["loc"][0])]
@@ -325,7 +325,7 @@ def _whole(value: Any) -> Any:
 def _checked_axis(name: str, values: tuple[Any, ...], field: FieldInfo) -> tuple[Any, ...]:
     if not values:
         raise ValueError(f"axes.{name} is empty; give it at least one value")
-    checked = _checker(field)(f"axes.{name}[]", list(values))
+    checked = _checker(field)(f"axes.{name}[]", values)
     if len(set(checked)) < len(checked):
         seen: dict[Any, int] = {}
         for i, v in enumerate(checked):
