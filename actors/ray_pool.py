@@ -117,6 +117,9 @@ class _Round:
         while self._lease_all() or any(seat.leases for seat in self.seats):
             self._ask()
             yield from self._waiting()
+            if not self.flights:  # all workers are away, and none is to be asked yet
+                time.sleep(REST)
+                continue
             ready, _ = ray.wait(list(self.flights), num_returns=1, timeout=POLL, fetch_local=False)
             for ref in ready:
                 flight = self.flights.pop(ref)

@@ -12,7 +12,6 @@ Timestamps are the ledger's, so the same store gives the same metrics, whoever l
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from storage.layout import COMMIT, lengths, stored_spec
+from storage.layout import lengths, stored_spec
 from storage.snapshot import Snapshot
 from storage.zarr_store import ZarrStore, is_local, local_path
 from sweeps.blocks import Plan
@@ -181,7 +180,7 @@ def _columns(sweep: Sweep, ds: xr.Dataset, outcome: Outcome, values: dict[str, n
 def _curve(
     store: ZarrStore, along: Along, steps: np.ndarray, tiles: np.ndarray, batch: np.ndarray, whole: int
 ) -> Curve:
-    last, first = _receipts(store, tiles, batch), _receipts(store, tiles, np.zeros_like(batch))
+    last, first = store.receipts_at(tiles, batch), store.receipts_at(tiles, np.zeros_like(batch))
     times = [r.finished // 10**6 for r in last]
     entries = [
         Entry(key, float(value), time, int(step))
@@ -223,16 +222,7 @@ def _of_blocks(store: ZarrStore, indices: Sequence[int]) -> list[Receipt]:
     blocks = [store.layout.plan[int(i)] for i in indices]
     if not blocks:
         return []
-    return _receipts(store, np.array([b.tile for b in blocks]), np.array([b.batch for b in blocks]))
-
-
-def _receipts(store: ZarrStore, tiles: np.ndarray, batch: np.ndarray) -> list[Receipt]:
-    """The ledger's lines at (tiles (n, axes), batch (n,)), each chunk read once."""
-    places, back = np.unique(np.column_stack([tiles, batch]), axis=0, return_inverse=True)
-    marks: Any = store.group[COMMIT]
-    texts = np.asarray(marks.get_coordinate_selection(tuple(places.T))).ravel()
-    found = [Receipt(**json.loads(str(text))) for text in texts]
-    return [found[i] for i in back.ravel()]
+    return store.receipts_at(np.array([b.tile for b in blocks]), np.array([b.batch for b in blocks]))
 
 
 def _tiles(store: ZarrStore, part: Slice, at: dict[str, list], count: int) -> np.ndarray:

@@ -148,15 +148,28 @@ class ZarrStore:
 
     def receipt(self, block: Block) -> Receipt | None:
         text = str(self._read(COMMIT, block, (*block.tile, block.batch)))
-        return Receipt(**json.loads(text)) if text else None
+        return parse_receipt(text) if text else None
 
-    def receipts(self) -> Iterator[Receipt]:
+    def receipts_at(self, tiles: np.ndarray, batches: np.ndarray) -> list[Receipt]:
+        """The ledger's lines of committed blocks at tiles (n, axes) and batches (n,); each mark is read once.
+
+        Raises:
+            StoreError: a mark is missing or cannot be read.
+        """
+        places, back = np.unique(np.column_stack([tiles, batches]), axis=0, return_inverse=True)
+        try:
+            texts = np.asarray(self._array(COMMIT).get_coordinate_selection(tuple(places.T))).ravel()
+            found = [parse_receipt(str(text)) for text in texts]
+        except Exception as error:
+            raise StoreError(f"{self.url}: commit marks cannot be read: {first_line(error)}") from None
+        return [found[i] for i in back.ravel()]
+
+    def receipts(self) -> list[Receipt]:
         """The ledger: the receipts of all committed blocks, in the order of blocks."""
-        cut = self.layout.plan
-        for index in np.flatnonzero(self.done()):
-            receipt = self.receipt(cut[int(index)])
-            if receipt is not None:
-                yield receipt
+        blocks = [self.layout.plan[int(i)] for i in np.flatnonzero(self.done())]
+        if not blocks:
+            return []
+        return self.receipts_at(np.array([b.tile for b in blocks]), np.array([b.batch for b in blocks]))
 
     def read(self, block: Block) -> dict[str, np.ndarray]:
         """What is stored of a block, an array (*tile, *dims, ...) an outcome and histogram."""
@@ -206,6 +219,11 @@ class ZarrStore:
     def _array(self, name: str) -> Any:
         array = cast(zarr.Array, self.group[name])
         return array.with_config({"write_empty_chunks": True, "order": "C"})
+
+
+def parse_receipt(text: str) -> Receipt:
+    """The receipt that a commit mark holds."""
+    return Receipt(**json.loads(text))
 
 
 def first_line(error: BaseException) -> str:

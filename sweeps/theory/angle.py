@@ -147,11 +147,6 @@ def linear_cnn_inner_product(
     return float(np.trace(m)), float(((m * m).sum() + np.trace(m @ m)) / filters)
 
 
-def dead_probability(width: int) -> float:
-    """Probability that every one of `width` ReLUs is zero on a given input; exact."""
-    return 2.0**-width
-
-
 def _patches(image: np.ndarray, side: int, padding: str) -> np.ndarray:
     """All patches, float64 (pixels, channels side^2)."""
     edge = side // 2

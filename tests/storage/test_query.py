@@ -19,6 +19,7 @@ from scipy import optimize, stats
 
 from actors.inline import Inline
 from storage import query, snapshot
+from storage.layout import DERIVED
 from storage.query import open_sweep, outcomes, select, table
 from storage.snapshot import Snapshot
 from storage.zarr_store import ZarrStore
@@ -378,3 +379,7 @@ def test_table_has_a_row_for_every_point_and_place(full: tuple[str, Sweep]) -> N
     assert (last["draws"], last["theory"], last["size"]) == (24, 1.5, 8)
     assert rows[5]["theory"] is None
     assert repr(table(select(ds, ["size=8", "colour=red"]))) == repr(rows)  # NaN is no reason to differ
+
+
+def test_names_that_open_sweep_derives_are_guarded_against_clashes() -> None:
+    assert {suffix for suffix in query.QUANTITIES if suffix} | {"theory"} == set(DERIVED)
