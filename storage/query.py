@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import ndtri, stdtrit
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
@@ -22,6 +21,7 @@ from storage.layout import histogram_name, layout, lengths
 from storage.snapshot import Snapshot, Where
 from storage.zarr_store import ZarrStore
 from sweeps.errors import SpecError, unknown
+from sweeps.intervals import interval, sem
 from sweeps.moments import Moments
 from sweeps.statistic import Outcome
 from sweeps.sweep import Sweep
@@ -57,43 +57,12 @@ def open_sweep(url: str, confidence: float = 0.95) -> xr.Dataset:
     return _ascending(ds, sweep)
 
 
-# --- intervals ---
-
-
-def wilson(mean: np.ndarray, n: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval (low, high): all p with |mean - p| <= z sqrt(p (1 - p) / n); NaN at n = 0."""
-    z = float(ndtri((1 + confidence) / 2))
-    n = np.where(n > 0, n, np.nan)
-    middle = (mean + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(np.maximum(mean * (1 - mean), 0) / n + (z / (2 * n)) ** 2)
-    return np.where(mean <= 0, 0.0, middle - half), np.where(mean >= 1, 1.0, middle + half)
-
-
-def student(m: Moments, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """The t interval (low, high) of a mean; NaN below two draws."""
-    different, place = np.unique(m.n, return_inverse=True)
-    t = np.full(different.shape, np.nan)
-    t[different > 1] = stdtrit(different[different > 1] - 1, (1 + confidence) / 2)
-    half = t[place.reshape(m.n.shape)] * _sem(m)
-    return m.mean - half, m.mean + half
-
-
-def _sem(m: Moments) -> np.ndarray:
-    return np.sqrt(np.divide(m.variance, m.n, out=np.full_like(m.n, np.nan), where=m.n > 0))
-
-
-def _interval(m: Moments, kind: str, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    if kind == "proportion":
-        return wilson(m.mean, m.n, confidence)
-    return student(m, confidence)
-
-
 QUANTITIES: dict[str, tuple[str, str, Callable[[Moments, str, float], np.ndarray]]] = {
     "": ("{}", "float64", lambda m, *_: m.mean),
     "std": ("standard deviation of {}", "float64", lambda m, *_: np.sqrt(m.variance)),
-    "sem": ("standard error of the mean of {}", "float64", lambda m, *_: _sem(m)),
-    "ci_low": ("{}, low end", "float64", lambda *how: _interval(*how)[0]),
-    "ci_high": ("{}, high end", "float64", lambda *how: _interval(*how)[1]),
+    "sem": ("standard error of the mean of {}", "float64", lambda m, *_: sem(m)),
+    "ci_low": ("{}, low end", "float64", lambda *how: interval(*how)[0]),
+    "ci_high": ("{}, high end", "float64", lambda *how: interval(*how)[1]),
     "n": ("draws that define {}", "int64", lambda m, *_: m.n),
     "undefined": ("draws that leave undefined {}", "int64", lambda m, *_: m.undefined),
     "min": ("least {}", "float64", lambda m, *_: m.min),

@@ -22,8 +22,9 @@ import numpy as np
 import xarray as xr
 
 from storage.layout import lengths, stored_spec
+from storage.objects import is_local, local_path
 from storage.snapshot import Snapshot
-from storage.zarr_store import ZarrStore, is_local, local_path
+from storage.zarr_store import ZarrStore
 from sweeps.blocks import Plan
 from sweeps.events import Receipt
 from sweeps.statistic import Outcome

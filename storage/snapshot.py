@@ -19,7 +19,8 @@ import zarr
 from zarr.storage import ObjectStore
 
 from storage.layout import histogram_name, lengths
-from storage.zarr_store import ZarrStore, connect
+from storage.objects import connect
+from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
 from sweeps.errors import StoreError
 from sweeps.moments import FIELDS, Moments

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 import obstore
@@ -26,6 +24,7 @@ import zarr
 from zarr.storage import MemoryStore, ObjectStore
 
 from storage.layout import ATTRIBUTE, COMMIT, LAYOUT, ArrayLayout, Layout, histogram_name, layout
+from storage.objects import connect, first_line, is_local, listing, local_path
 from sweeps.blocks import Block, settled
 from sweeps.errors import StoreError, SweepsError
 from sweeps.events import Receipt
@@ -107,7 +106,7 @@ class ZarrStore:
         """Which blocks are committed, bool (blocks,): one listing of the marks."""
         cut, prefix = self.layout.plan, f"{COMMIT}/c/"
         done = np.zeros(len(cut), dtype=bool)
-        for key, size in _list(self._objects, prefix):
+        for key, size in listing(self._objects, prefix):
             place = key.removeprefix(prefix).split("/")
             if size and all(i.isdecimal() for i in place):
                 *tile, batch = map(int, place)
@@ -226,55 +225,6 @@ def parse_receipt(text: str) -> Receipt:
     return Receipt(**json.loads(text))
 
 
-def first_line(error: BaseException) -> str:
-    """What went wrong, in one line; obstore's errors run to dozens."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
-
-
-def is_local(url: str) -> bool:
-    return "://" not in url or url.lower().startswith("file://")
-
-
-def local_path(url: str) -> str:
-    """The absolute path of a local URL, `~` and `%20` understood."""
-    path = url2pathname(urlsplit(url).path) if "://" in url else os.path.expanduser(url)
-    return os.path.abspath(path)
-
-
-def connect(url: str, *, create: bool = False) -> Any:
-    """The obstore store behind a URL or a local path.
-
-    Raises:
-        StoreError: the URL is not understood, carries a secret, or the directory cannot be made.
-        FileNotFoundError: no such local directory, unless it is to be created.
-    """
-    if not is_local(url):
-        return _remote(url)
-    path = local_path(url)
-    if create:
-        try:
-            os.makedirs(path, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"store.url {url!r} cannot be created: {error.strerror}") from None
-    elif not os.path.isdir(path):
-        raise FileNotFoundError(path)
-    return obstore.store.LocalStore(prefix=path)
-
-
-def _remote(url: str) -> Any:
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query:
-        clean = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-        raise StoreError(f"store.url {clean!r} was given with credentials or a query; put them in the environment")
-    if parts.scheme == "memory":
-        raise StoreError(f"store.url {url!r}: memory is not shared with workers; give a path or a bucket")
-    try:
-        return obstore.store.from_url(url)
-    except Exception as error:
-        raise StoreError(f"store.url {url!r} is not one that obstore takes: {first_line(error)}") from None
-
-
 def stored_sweep(url: str) -> Sweep:
     """The sweep a store was created for.
 
@@ -323,12 +273,6 @@ def _arrays(measured: Measured) -> Iterator[tuple[str, np.ndarray]]:
             yield histogram_name(name), np.ascontiguousarray(measured.histograms[name])
 
 
-def _list(objects: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
-    for page in obstore.list(objects, prefix=prefix.rstrip("/") or None):
-        for entry in page:
-            yield entry["path"], entry["size"]
-
-
 def _refuse_foreign(url: str, template: Layout) -> None:
     """A place that holds anything but the beginnings of this template is somebody else's."""
     try:
@@ -337,7 +281,7 @@ def _refuse_foreign(url: str, template: Layout) -> None:
         return
     ours = {a.name for a in template.arrays} | {"zarr.json"}
     filled = {a.name for a in template.arrays if a.values is None}
-    for key, _ in _list(objects):
+    for key, _ in listing(objects):
         if key.partition("/")[0] not in ours:
             raise StoreError(f"store.url {url!r} is not empty and not a sweep: it holds {key!r}; give another place")
         if key.partition("/")[0] in filled and "/c/" in key:

@@ -23,7 +23,7 @@ from storage.layout import DERIVED
 from storage.query import open_sweep, outcomes, select, table
 from storage.snapshot import Snapshot
 from storage.zarr_store import ZarrStore
-from sweeps import statistics
+from sweeps import intervals, statistics
 from sweeps.blocks import plan
 from sweeps.errors import SpecError, StoreError, UnknownNameError
 from sweeps.measure import measure, sample_block
@@ -116,21 +116,21 @@ def test_wilson_solves_the_score_equation(successes: int, n: int, confidence: fl
     def score(p: float) -> float:
         return (mean - p) ** 2 * n - z * z * p * (1 - p)
 
-    low, high = query.wilson(np.array(mean), np.array(n), confidence)
+    low, high = intervals.wilson(np.array(mean), np.array(n), confidence)
     inside = np.clip(mean, 1e-12, 1 - 1e-12)
     assert low == (0 if successes == 0 else pytest.approx(optimize.brentq(score, 0, inside, xtol=1e-15), abs=1e-12))
     assert high == (1 if successes == n else pytest.approx(optimize.brentq(score, inside, 1, xtol=1e-15), abs=1e-12))
 
 
 def test_wilson_known_value_and_nothing() -> None:
-    low, high = query.wilson(np.array([0.9, np.nan]), np.array([10, 0]), 0.95)
+    low, high = intervals.wilson(np.array([0.9, np.nan]), np.array([10, 0]), 0.95)
     np.testing.assert_allclose([low[0], high[0]], [0.5958500, 0.9821238], atol=1e-6)  # Brown, Cai, DasGupta 2001
     assert np.isnan([low[1], high[1]]).all()
 
 
 def test_proportions_get_wilson(full: tuple[str, Sweep]) -> None:
     ds = open_sweep(full[0])
-    low, high = query.wilson(ds.positive.values, ds.positive_n.values, 0.95)
+    low, high = intervals.wilson(ds.positive.values, ds.positive_n.values, 0.95)
     np.testing.assert_array_equal(ds.positive_ci_low, low)
     np.testing.assert_array_equal(ds.positive_ci_high, high)
     assert ((ds.positive_ci_low >= 0) & (ds.positive_ci_high <= 1)).all()

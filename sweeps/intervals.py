@@ -1,0 +1,38 @@
+"""Intervals that hold a mean with a given probability: Wilson for proportions, Student's t for the others."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+from sweeps.moments import Moments
+
+
+def wilson(mean: np.ndarray, n: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's score interval (low, high): all p with |mean - p| <= z sqrt(p (1 - p) / n); NaN at n = 0."""
+    z = float(ndtri((1 + confidence) / 2))
+    n = np.where(n > 0, n, np.nan)
+    middle = (mean + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(np.maximum(mean * (1 - mean), 0) / n + (z / (2 * n)) ** 2)
+    return np.where(mean <= 0, 0.0, middle - half), np.where(mean >= 1, 1.0, middle + half)
+
+
+def student(m: Moments, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """The t interval (low, high) of a mean; NaN below two draws."""
+    different, place = np.unique(m.n, return_inverse=True)
+    t = np.full(different.shape, np.nan)
+    t[different > 1] = stdtrit(different[different > 1] - 1, (1 + confidence) / 2)
+    half = t[place.reshape(m.n.shape)] * sem(m)
+    return m.mean - half, m.mean + half
+
+
+def sem(m: Moments) -> np.ndarray:
+    """Standard error of the mean; NaN below two draws."""
+    return np.sqrt(np.divide(m.variance, m.n, out=np.full_like(m.n, np.nan), where=m.n > 0))
+
+
+def interval(m: Moments, kind: str, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """The interval (low, high) of a mean that suits the kind of an outcome."""
+    if kind == "proportion":
+        return wilson(m.mean, m.n, confidence)
+    return student(m, confidence)
