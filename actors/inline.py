@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from sweeps.blocks import Block
 from sweeps.devices import describe, resolve
@@ -23,8 +23,10 @@ class Inline:
     def workers(self) -> str:
         return f"this process on {describe(self.device)}"
 
-    def run(self, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
         for block in blocks:
+            if block is None:
+                raise RuntimeError("nothing is under way, and still no block is to be had")
             try:
                 yield BlockDone(perform(block, store, self.device))
             except StoreError:

@@ -6,6 +6,7 @@ import json
 import random
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,14 @@ import typer
 from rich.table import Table
 
 from deploy import describe
+from deploy.arguments import larger, more_values
 from deploy.screen import make_console
 from deploy.screen import show as show_events
 from sweeps import catalog as catalog_folder
 from sweeps import statistics as registry
-from sweeps.errors import SweepsError
-from sweeps.events import BlockDone, SweepDone
+from sweeps.blocks import plan
+from sweeps.errors import SpecError, SweepsError
+from sweeps.events import BlockDone, Event, SweepDone
 from sweeps.sweep import Sweep
 
 app = typer.Typer(
@@ -29,22 +32,30 @@ app = typer.Typer(
     help="Monte-Carlo sweeps over the geometry of random ReLU networks.",
 )
 console = make_console()
-FAILED, INTERRUPTED = 3, 130
+FAILED, SPENT, INTERRUPTED = 3, 4, 130
 LISTED = 20  # failed blocks named at the end
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="a TOML file, or a name from `sweeps catalog`")]
 StoreUrl = Annotated[str, typer.Argument(metavar="STORE", help="path or URL of a store")]
 Select = Annotated[list[str] | None, typer.Option("--select", "-s", help="keep a value of an axis, such as width=256")]
+InThisProcess = Annotated[bool, typer.Option("--inline", help="in this process, without Ray")]
+Workers = Annotated[int | None, typer.Option(min=1, help="by default one per GPU, else per CPU core")]
+Address = Annotated[str | None, typer.Option(help="a running Ray cluster, such as auto; default: a local one")]
+MaxTime = Annotated[str | None, typer.Option(help="instead of the spec's: seconds, or such as '12 h'")]
+MaxGpuHours = Annotated[float | None, typer.Option(help="instead of the spec's, over all runs")]
+MaxDraws = Annotated[int | None, typer.Option(help="instead of the spec's, over all points and runs")]
 OutcomeName = Annotated[str | None, typer.Option("--outcome", "-o", help="by default the first one")]
 
 
 @app.command()
 def validate(spec: Spec) -> None:
     """Check a spec and say what it would do."""
-    from storage.layout import layout
+    from storage.layout import arrays
 
     sweep = Sweep.from_toml(spec)
-    blocks = len(layout(sweep).plan)
+    cut = plan(sweep)
+    arrays(sweep, cut, cut.pieces[0])  # names that clash
+    blocks = len(cut)
     typer.echo(f"{sweep.name}: {sweep.statistic}, {sweep.size} points x {sweep.draws} draws in {blocks} blocks")
     typer.echo(f"fingerprint {sweep.fingerprint}")
 
@@ -93,38 +104,96 @@ def estimate(spec: Spec, workers: Annotated[int, typer.Option(min=1, help="how m
 @app.command()
 def run(
     spec: Spec,
-    inline: Annotated[bool, typer.Option("--inline", help="in this process, without Ray")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="by default one per GPU, else per CPU core")] = None,
-    address: Annotated[
-        str | None, typer.Option(help="a running Ray cluster, such as auto; default: a local one")
-    ] = None,
+    inline: InThisProcess = False,
+    workers: Workers = None,
+    address: Address = None,
+    max_time: MaxTime = None,
+    max_gpu_hours: MaxGpuHours = None,
+    max_draws: MaxDraws = None,
 ) -> None:
     """Run a sweep, or resume it: exactly the missing blocks are measured."""
     from deploy.session import Where, run_sweep, store_url
 
     sweep = Sweep.from_toml(spec)
-    measured, end, url = 0, None, store_url(sweep)
+    sweep = sweep.model_copy(update={"budget": larger(sweep.budget, max_time, max_gpu_hours, max_draws)})
+    events = run_sweep(sweep, Where(inline, address, workers))
+    follow(events, sweep.name, store_url(sweep), f"sweeps run {shlex.quote(spec)}")
+
+
+@app.command()
+def resume(
+    store: StoreUrl,
+    inline: InThisProcess = False,
+    workers: Workers = None,
+    address: Address = None,
+    max_time: MaxTime = None,
+    max_gpu_hours: MaxGpuHours = None,
+    max_draws: MaxDraws = None,
+) -> None:
+    """Measure what a store lacks, by what it says of its sweep."""
+    from deploy.session import Where, run_store
+    from storage.zarr_store import ZarrStore
+
+    held = ZarrStore.open(store)
+    budget = larger(held.sweep.budget, max_time, max_gpu_hours, max_draws)
+    follow(run_store(held, Where(inline, address, workers), budget), held.sweep.name, store, again(store))
+
+
+@app.command()
+def extend(
+    store: StoreUrl,
+    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]", help="the larger sweep, as a whole")] = None,
+    draws: Annotated[int | None, typer.Option(help="at every point; with `until`, the most of them")] = None,
+    halfwidth: Annotated[float | None, typer.Option(help="of a sweep with `until`; tighter than before")] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option(help="more values, such as width=48,96 or 'rho={ linspace = [0, 1, 11] }'")
+    ] = None,
+    inline: InThisProcess = False,
+    workers: Workers = None,
+    address: Address = None,
+) -> None:
+    """Give a store more draws, a tighter halfwidth or more values on an axis, and measure what that adds."""
+    from deploy import session
+    from sweeps.extension import grown
+
+    if (spec is None) == (draws is None and halfwidth is None and not axis):
+        raise SpecError("say what to add: either a larger SPEC, or some of --draws, --halfwidth and --axis")
+    larger_one = Sweep.from_toml(spec) if spec else None
+    axes = dict(map(more_values, axis or []))
+    held = session.extend(store, lambda now: larger_one or grown(now, draws, halfwidth, axes))
+    where = session.Where(inline, address, workers)
+    tracking = larger_one.track if larger_one else None
+    follow(session.run_store(held, where, tracking=tracking), held.sweep.name, store, again(store))
+
+
+def follow(events: Iterator[Event], name: str, url: str, resume_with: str) -> None:
+    """Show a sweep to its end, and say how it ended, in words and by exit status."""
+    measured, end = 0, None
     try:
-        for event in show_events(run_sweep(sweep, Where(inline, address, workers)), sweep.name, console):
+        for event in show_events(events, name, console):
             measured += isinstance(event, BlockDone)
             end = event if isinstance(event, SweepDone) else end
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; {measured} blocks were measured and are safe in {url}", err=True)
-        typer.echo(f"resume with: sweeps run {shlex.quote(spec)}", err=True)
+        typer.echo(f"resume with: {resume_with}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    _report(end, url, spec)
-
-
-def _report(end: SweepDone | None, url: str, spec: str) -> None:
     if end is not None and end.failed:
         for failure in end.failed[:LISTED]:
             typer.echo(f"block {failure.block} failed {failure.attempts} times: {failure.error}", err=True)
         more = f" ({len(end.failed) - LISTED} of them not listed)" if len(end.failed) > LISTED else ""
-        again = f"try them again with: sweeps run {shlex.quote(spec)}"
-        typer.echo(f"{len(end.failed)} blocks failed{more}, {end.done} are in {url}; {again}", err=True)
+        counts = f"{len(end.failed)} blocks failed{more}, {end.done} are in {url}"
+        typer.echo(f"{counts}; try them again with: {resume_with}", err=True)
         raise typer.Exit(FAILED)
+    if end is not None and end.ended:
+        typer.echo(f"ended by {end.ended}; {end.done} blocks are in {url}, {end.missing} are still to be measured")
+        typer.echo(f"go on with a larger budget: {resume_with}")
+        raise typer.Exit(SPENT)
     there = shlex.quote(url)
     typer.echo(f"done: {url}\nlook at it with: sweeps show {there}   or: sweeps plot {there}")
+
+
+def again(store: str) -> str:
+    return f"sweeps resume {shlex.quote(store)}"
 
 
 @app.command()

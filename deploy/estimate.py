@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from storage.layout import COMMIT, layout
+from storage.layout import COMMIT, arrays
 from sweeps.blocks import corners, plan
 from sweeps.devices import resolve
 from sweeps.measure import sample_block
@@ -46,8 +46,9 @@ class Estimate:
 
 def estimate(sweep: Sweep, pilot_seconds: float = PILOT_SECONDS) -> Estimate:
     """Count, and time the cheapest and the dearest corner of the grid for about `pilot_seconds` each."""
-    template, cut = layout(sweep), plan(sweep)
-    filled = [a for a in template.arrays if a.values is None]
+    cut = plan(sweep)
+    template = arrays(sweep, cut, cut.pieces[0])
+    filled = [a for a in template if a.values is None]
     numbers = sum(math.prod(a.shape) for a in filled if a.name != COMMIT)
     cost = sweep.definition.cost
     ends = sorted(corners(sweep), key=cost)
@@ -57,7 +58,7 @@ def estimate(sweep: Sweep, pilot_seconds: float = PILOT_SECONDS) -> Estimate:
         blocks=len(cut),
         draws=sweep.size * sweep.draws,
         bytes=8 * numbers,
-        objects=len(cut) * len(filled) + 2 * len(template.arrays) - len(filled) + 1,  # chunks, metadata, root
+        objects=len(cut) * len(filled) + 2 * len(template) - len(filled) + 2,  # chunks, metadata, groups
         core_seconds=_core_seconds(sweep, pilots),
         pilots=pilots,
     )

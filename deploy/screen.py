@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sweeps.events import BlockDone, BlockFailed, Event, Notice, SweepDone, SweepStarted
+from sweeps.events import BlockDone, BlockFailed, Event, MoreWanted, Notice, SweepDone, SweepStarted
 
 LINE_EVERY = 10.0  # seconds between progress lines in a log
 LOG_WIDTH = 160
@@ -46,6 +46,8 @@ class Tally:
         match event:
             case SweepStarted():
                 self.total, self.before, self.begun = event.blocks, event.done, time.monotonic()
+            case MoreWanted():
+                self.total = event.blocks
             case BlockDone():
                 self.first = self.first or time.monotonic()
                 self.done += 1

@@ -5,18 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 
 from actors.inline import Inline
 from storage.tracking import track
 from storage.zarr_store import ZarrStore
+from sweeps.blocks import Block
+from sweeps.budget import Budget
 from sweeps.events import Event
-from sweeps.run import Executor, run
-from sweeps.sweep import Sweep
+from sweeps.run import Executor, Store, run
+from sweeps.sweep import Sweep, TrackSettings
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,24 @@ def terminated_like_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _WhenNeeded:
+    """An executor that is started once there is work, and ends with the stack."""
+
+    def __init__(self, sweep: Sweep, where: Where, stack: ExitStack) -> None:
+        self.sweep, self.where, self.stack = sweep, where, stack
+
+    @cached_property
+    def _executor(self) -> Executor:
+        return self.stack.enter_context(executor(self.sweep, self.where))
+
+    @property
+    def workers(self) -> str:
+        return self._executor.workers
+
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
+        return self._executor.run(blocks, store)
+
+
 def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:
     """Measure what the sweep's store lacks, tracking as it goes. Calling it again resumes.
 
@@ -73,12 +94,27 @@ def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:
         SweepsError: the store holds something else, or the cluster lacks what is asked for; nothing is lost.
     """
     store = ZarrStore.create(store_url(sweep), sweep, made_by=made_by())
+    yield from run_store(store, where, sweep.budget, sweep.track)
+
+
+def run_store(
+    store: ZarrStore, where: Where | None = None, budget: Budget | None = None, tracking: TrackSettings | None = None
+) -> Iterator[Event]:
+    """Measure what a store lacks. Budget and tracking are those of its spec unless given."""
+    store.prepare()
     with ExitStack() as stack:
-        if store.done().all():
-            worker: Executor = Inline("cpu")  # all is done; nobody needs to be started
-        else:
-            worker = stack.enter_context(executor(sweep, where or Where()))
-        yield from track(run(store, worker), store, sweep.track)
+        worker = _WhenNeeded(store.sweep, where or Where(), stack)
+        events = run(store, worker, budget or store.sweep.budget)
+        yield from track(events, store, tracking or store.sweep.track)
+
+
+def extend(url: str, change: Callable[[Sweep], Sweep]) -> ZarrStore:
+    """Make the sweep of a store larger by what `change` makes of it; nothing is measured yet.
+
+    Raises:
+        SweepsError: it is no extension (with the difference), or the store cannot be written.
+    """
+    return ZarrStore.extend(url, change, made_by=made_by())
 
 
 def made_by() -> dict[str, str]:

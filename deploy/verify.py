@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from storage.zarr_store import ZarrStore
-from sweeps.blocks import plan
 from sweeps.devices import describe, resolve
 from sweeps.errors import StoreError
 
@@ -26,7 +25,7 @@ class Verdict:
 def verify(store: ZarrStore, blocks: int, seed: int) -> Verdict:
     """Recompute `blocks` committed blocks chosen by `seed`; fewer where fewer are committed."""
     device = resolve(store.sweep.device)
-    cut, committed = plan(store.sweep), [int(i) for i in np.flatnonzero(store.done())]
+    cut, committed = store.plan, [int(i) for i in np.flatnonzero(store.done())]
     chosen = sorted(random.Random(seed).sample(committed, min(blocks, len(committed))))
     lines, equal, elsewhere = [], 0, 0
     for index in chosen:

@@ -1,15 +1,21 @@
-"""How a sweep lies in a Zarr group: arrays, dims, dtypes, chunks, attributes. Pure; no I/O.
+"""How a sweep lies in a Zarr group: pieces, arrays, dims, dtypes, chunks, attributes. Pure; no I/O.
 
-    <outcome>             (*axes, batch, *dims, moment)  float64   chunk = tile x 1 batch
-    <outcome>_histogram   (*axes, batch, *dims, bin)     int64     likewise
-    commit                (*tiles, batch)                string    one chunk a block: its receipt, written last
-    <axis>, batch, moment, <dim>, <outcome>_bin_left, <outcome>_bin_right       coordinates
+    zarr.json                 the spec, its fingerprint, its pieces; what made it
+    extension-<n>/zarr.json   the same after the n-th extension
+    piece-<i>/                a box of the grid that was laid out at once:
+        <outcome>             (*axes, batch, *dims, moment)  float64   chunk = tile x 1 batch
+        <outcome>_histogram   (*axes, batch, *dims, bin)     int64     likewise
+        <outcome>_draws       (*axes, batch, *dims, draw)    float64   likewise, with `keep = "draws"`
+        commit                (*tiles, batch)                string    one chunk a block: its receipt, written last
+        <axis>, moment, <dim>, <outcome>_bin_left, <outcome>_bin_right         coordinates
 
-A block owns one chunk of each, so no two writers ever share one, and a chunk once committed is not written again.
+A block owns one chunk of each, so no two writers ever share one, and a chunk once committed is not written again:
+more draws make the batch dimension longer, more values make new pieces.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 from collections.abc import Mapping
@@ -20,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from sweeps import randomness
-from sweeps.blocks import Plan, plan, settled
+from sweeps.blocks import Piece, Plan, plan, settled
 from sweeps.errors import SpecError
 from sweeps.moments import FIELDS
 from sweeps.statistic import Outcome
@@ -45,34 +51,24 @@ class ArrayLayout:
     values: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Everything that is created before the first block is measured."""
-
-    arrays: tuple[ArrayLayout, ...]
-    attributes: Mapping[str, Any]
-    plan: Plan
-
-    def __getitem__(self, name: str) -> ArrayLayout:
-        return next(a for a in self.arrays if a.name == name)
-
-
-def layout(sweep: Sweep) -> Layout:
-    """The template of a sweep's store.
+def arrays(sweep: Sweep, cut: Plan, piece: Piece) -> tuple[ArrayLayout, ...]:
+    """The arrays of a piece.
 
     Raises:
         SpecError: an axis, a dimension and an outcome, or what is derived from one, would share a name.
     """
-    cut = plan(sweep)
-    arrays = [*_coordinates(sweep), _commit(sweep, cut)]
+    found = [*coordinates(sweep, piece), _commit(sweep, cut, piece)]
     for outcome in sweep.definition.outcomes:
-        arrays.append(_moments(sweep, cut, outcome))
+        found.append(_moments(sweep, cut, piece, outcome))
         if outcome.bins is not None:
-            arrays += _histogram(sweep, cut, outcome, outcome.bins)
-    _refuse_clashes(sweep, [a.name for a in arrays])
-    return Layout(tuple(arrays), attributes(sweep), cut)
+            found += _histogram(sweep, cut, piece, outcome, outcome.bins)
+        if sweep.keep == "draws":
+            found.append(_draws(sweep, cut, piece, outcome))
+    _refuse_clashes(sweep, [a.name for a in found] + RESERVED)
+    return tuple(found)
 
 
+RESERVED = ["batch", "draw", "converged"]  # dims without coordinates, and what `open_sweep` adds to an `until`
 DERIVED = ("std", "sem", "ci_low", "ci_high", "n", "undefined", "min", "max", "theory")  # shown by `open_sweep`
 
 
@@ -85,8 +81,8 @@ def _refuse_clashes(sweep: Sweep, stored: list[str]) -> None:
         )
 
 
-def attributes(sweep: Sweep) -> dict[str, Any]:
-    """The group's attributes: the spec, its fingerprint, and what made it."""
+def attributes(sweep: Sweep, cut: Plan) -> dict[str, Any]:
+    """What the group says of itself: the spec, its fingerprint and pieces, and what made it."""
     return {
         "title": sweep.name,
         "source": sweep.definition.source,
@@ -95,9 +91,20 @@ def attributes(sweep: Sweep) -> dict[str, Any]:
             "rule": randomness.RULE,
             "fingerprint": sweep.fingerprint,
             "spec": stored_spec(sweep),
+            "pieces": [dataclasses.asdict(piece) for piece in cut.pieces],
             "versions": versions(),
         },
     }
+
+
+def stored_plan(sweep: Sweep, pieces: list[dict[str, Any]]) -> Plan:
+    """The plan of a stored sweep from the pieces in its attributes."""
+    found = tuple(Piece(**{k: tuple(v) for k, v in piece.items()}) for piece in pieces)
+    return dataclasses.replace(plan(sweep), pieces=found)
+
+
+def piece_name(index: int) -> str:
+    return f"piece-{index}"
 
 
 def stored_spec(sweep: Sweep) -> dict[str, Any]:
@@ -131,14 +138,20 @@ def histogram_name(outcome: str) -> str:
     return f"{outcome}_histogram"
 
 
-def _coordinates(sweep: Sweep) -> list[ArrayLayout]:
+def draws_name(outcome: str) -> str:
+    return f"{outcome}_draws"
+
+
+def coordinates(sweep: Sweep, piece: Piece | None = None) -> list[ArrayLayout]:
+    """Of a piece, or of the whole grid."""
     fields = sweep.definition.parameters.model_fields
     found: dict[str, ArrayLayout] = {}
-    for name, values in sweep.axes.items():
+    for axis, (name, values) in enumerate(sweep.axes.items()):
+        if piece is not None:
+            values = values[piece.origin[axis] : piece.origin[axis] + piece.shape[axis]]
         extra = fields[name].json_schema_extra
         units = extra.get("unit", "1") if isinstance(extra, dict) else "1"
         found[name] = _coordinate(name, np.asarray(values), long_name=fields[name].description or name, units=units)
-    found["batch"] = _coordinate("batch", np.arange(sweep.batches), long_name="batch of draws")
     found["moment"] = _coordinate("moment", np.asarray(FIELDS), long_name="moment of the draws of a batch")
     for outcome in sweep.definition.outcomes:
         for dim, length in zip(outcome.dims, lengths(sweep, outcome), strict=True):
@@ -152,12 +165,12 @@ def _coordinate(name: str, values: np.ndarray, **attributes: Any) -> ArrayLayout
     return ArrayLayout(name, values.shape, values.shape, dtype, (name,), fill, attributes, values)
 
 
-def _moments(sweep: Sweep, cut: Plan, outcome: Outcome) -> ArrayLayout:
+def _moments(sweep: Sweep, cut: Plan, piece: Piece, outcome: Outcome) -> ArrayLayout:
     own = lengths(sweep, outcome)
     return ArrayLayout(
         outcome.name,
-        (*sweep.shape, sweep.batches, *own, len(FIELDS)),
-        (*cut.tile, 1, *own, len(FIELDS)),
+        (*piece.shape, cut.batches, *own, len(FIELDS)),
+        (*piece.tile, 1, *own, len(FIELDS)),
         "float64",
         (*sweep.axes, "batch", *(d.name for d in outcome.dims), "moment"),
         np.nan,
@@ -165,19 +178,37 @@ def _moments(sweep: Sweep, cut: Plan, outcome: Outcome) -> ArrayLayout:
     )
 
 
-def _histogram(sweep: Sweep, cut: Plan, outcome: Outcome, bins: tuple[float, ...]) -> list[ArrayLayout]:
+def _draws(sweep: Sweep, cut: Plan, piece: Piece, outcome: Outcome) -> ArrayLayout:
+    own = lengths(sweep, outcome)
+    return ArrayLayout(
+        draws_name(outcome.name),
+        (*piece.shape, cut.batches, *own, sweep.draws_per_batch),
+        (*piece.tile, 1, *own, sweep.draws_per_batch),
+        "float64",
+        (*sweep.axes, "batch", *(d.name for d in outcome.dims), "draw"),
+        np.inf,
+        {"long_name": f"draws of {outcome.long_name}", "units": outcome.units},
+    )
+
+
+def _histogram(sweep: Sweep, cut: Plan, piece: Piece, outcome: Outcome, bins: tuple[float, ...]) -> list[ArrayLayout]:
     own, dim = lengths(sweep, outcome), f"{outcome.name}_bin"
     counts = ArrayLayout(
         histogram_name(outcome.name),
-        (*sweep.shape, sweep.batches, *own, len(bins) - 1),
-        (*cut.tile, 1, *own, len(bins) - 1),
+        (*piece.shape, cut.batches, *own, len(bins) - 1),
+        (*piece.tile, 1, *own, len(bins) - 1),
         "int64",
         (*sweep.axes, "batch", *(d.name for d in outcome.dims), dim),
         -1,
         {"long_name": f"draws by {outcome.long_name}", "units": "1"},
     )
-    edges = np.asarray(bins, dtype=np.float64)
-    sides = [
+    return [counts, *bin_edges(outcome, bins)]
+
+
+def bin_edges(outcome: Outcome, bins: tuple[float, ...]) -> list[ArrayLayout]:
+    """Coordinates that say what a bin of an outcome's histogram holds."""
+    edges, dim = np.asarray(bins, dtype=np.float64), f"{outcome.name}_bin"
+    return [
         ArrayLayout(
             f"{dim}_{side}",
             values.shape,
@@ -190,11 +221,10 @@ def _histogram(sweep: Sweep, cut: Plan, outcome: Outcome, bins: tuple[float, ...
         )
         for side, values in (("left", edges[:-1]), ("right", edges[1:]))
     ]
-    return [counts, *sides]
 
 
-def _commit(sweep: Sweep, cut: Plan) -> ArrayLayout:
-    shape = (*cut.tiles, sweep.batches)
+def _commit(sweep: Sweep, cut: Plan, piece: Piece) -> ArrayLayout:
+    shape = (*piece.tiles, cut.batches)
     dims = (*(f"{name}_tile" for name in sweep.axes), "batch")
     return ArrayLayout(
         COMMIT,

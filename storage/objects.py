@@ -53,6 +53,15 @@ def listing(objects: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
             yield entry["path"], entry["size"]
 
 
+def create_only(objects: Any, key: str, data: bytes) -> bool:
+    """Put an object where there is none; whether it was put."""
+    try:
+        obstore.put(objects, key, data, mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
 def is_local(url: str) -> bool:
     return "://" not in url or url.lower().startswith("file://")
 

@@ -17,7 +17,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from storage.layout import histogram_name, layout, lengths
+from storage.layout import bin_edges, coordinates, draws_name, histogram_name, lengths
 from storage.snapshot import Snapshot, Where
 from storage.zarr_store import ZarrStore
 from sweeps.errors import SpecError, unknown
@@ -44,7 +44,7 @@ def open_sweep(url: str, confidence: float = 0.95) -> xr.Dataset:
     """
     if not 0 < confidence < 1:
         raise SpecError(f"confidence must lie between 0 and 1, got {confidence!r}")
-    snapshot = Snapshot.of(ZarrStore.open(url))
+    snapshot = Snapshot(ZarrStore.open(url))
     sweep, variables = snapshot.sweep, {}
     theories = snapshot.theory_names()
     for outcome in sweep.definition.outcomes:
@@ -53,6 +53,11 @@ def open_sweep(url: str, confidence: float = 0.95) -> xr.Dataset:
             variables[f"{outcome.name}_theory"] = _theory(snapshot, outcome)
         if outcome.bins is not None:
             variables[histogram_name(outcome.name)] = _histogram(snapshot, outcome, outcome.bins)
+        if sweep.keep == "draws":
+            variables[draws_name(outcome.name)] = _draws(snapshot, outcome)
+    if sweep.until is not None:
+        attributes = {"long_name": f"interval of {sweep.until.outcome} as narrow as asked for", "units": "1"}
+        variables["converged"] = _variable(tuple(sweep.axes), sweep.shape, "bool", snapshot.narrow, **attributes)
     ds = xr.Dataset(variables, _coordinates(sweep), _attributes(snapshot, confidence))
     return _ascending(ds, sweep)
 
@@ -133,14 +138,22 @@ def _histogram(snapshot: Snapshot, outcome: Outcome, bins: tuple[float, ...]) ->
     return _variable((*dims, f"{outcome.name}_bin"), (*shape, len(bins) - 1), "int64", read, **attributes)
 
 
+def _draws(snapshot: Snapshot, outcome: Outcome) -> xr.Variable:
+    dims, shape = _frame(snapshot.sweep, outcome)
+    read = partial(snapshot.draws, outcome.name)
+    attributes = {"long_name": f"draws of {outcome.long_name}", "units": outcome.units}
+    return _variable((*dims, "draw"), (*shape, snapshot.sweep.draws), "float64", read, **attributes)
+
+
 def _frame(sweep: Sweep, outcome: Outcome) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """(dims, shape) of an outcome's variables."""
     return (*sweep.axes, *(d.name for d in outcome.dims)), (*sweep.shape, *lengths(sweep, outcome))
 
 
 def _coordinates(sweep: Sweep) -> dict[str, xr.Variable]:
-    arrays = (a for a in layout(sweep).arrays if a.values is not None and a.name not in ("batch", "moment"))
-    return {a.name: xr.Variable(a.dims, a.values, dict(a.attributes)) for a in arrays}
+    arrays = (a for a in coordinates(sweep) if a.name != "moment")
+    edges = (a for o in sweep.definition.outcomes if o.bins is not None for a in bin_edges(o, o.bins))
+    return {a.name: xr.Variable(a.dims, a.values, dict(a.attributes)) for a in (*arrays, *edges)}
 
 
 def _attributes(snapshot: Snapshot, confidence: float) -> dict[str, Any]:
@@ -153,7 +166,7 @@ def _attributes(snapshot: Snapshot, confidence: float) -> dict[str, Any]:
         "fingerprint": sweep.fingerprint,
         "draws": sweep.draws,
         "committed_blocks": int(snapshot.done.sum()),
-        "blocks": len(snapshot.cut),
+        "blocks": len(snapshot.plan),
         "confidence": confidence,
         "fixed": json.dumps(sweep.fixed),
     }

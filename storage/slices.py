@@ -90,13 +90,18 @@ def too_many(sweep: Sweep, by: str | None) -> str:
     return f"{count}, over the limit of {MAX_CHILDREN} child runs; the metrics are in the parent run"
 
 
-def complete(cut: Plan, sweep: Sweep, part: Slice, done: np.ndarray) -> bool:
-    """Whether all blocks of a slice are committed; `done` is bool (blocks,)."""
+def complete(cut: Plan, sweep: Sweep, part: Slice, closed: np.ndarray) -> bool:
+    """Whether a slice wants no more blocks; `closed` bool (blocks,) says which are committed or will not be wanted."""
     if part.axis is None:
-        return bool(done.all())
-    axis = list(sweep.axes).index(part.axis)
-    tile = sweep.axes[part.axis].index(part.value) // cut.tile[axis]  # type: ignore[arg-type]
-    return bool(cut.grid(done).take(tile, axis=1 + axis).all())
+        return bool(closed.all())
+    axis, place = list(sweep.axes).index(part.axis), sweep.axes[part.axis].index(part.value)  # type: ignore[arg-type]
+    for index, piece in enumerate(cut.pieces):
+        inside = place - piece.origin[axis]
+        if 0 <= inside < piece.shape[axis]:
+            tiles = cut.grid(closed, index).take(inside // piece.tile[axis], axis=1 + axis)
+            if not tiles.all():
+                return False
+    return True
 
 
 # --- metrics ------------------------------------------------------------------------------------------------
@@ -109,7 +114,7 @@ def curve(store: ZarrStore, held: Snapshot, ds: xr.Dataset, part: Slice, runs: i
     limit = max(1, min(MAX_STEPS, MAX_METRICS // (runs * _keys(sweep, ds, len(rest)))))
     if math.prod(rest.values()) == 1:
         return _along_batches(store, held, ds, part, limit)
-    return _along_grid(store, ds, part, rest, limit)
+    return _along_grid(store, held, ds, part, rest, limit)
 
 
 def _keys(sweep: Sweep, ds: xr.Dataset, axes: int) -> int:
@@ -119,7 +124,9 @@ def _keys(sweep: Sweep, ds: xr.Dataset, axes: int) -> int:
     )
 
 
-def _along_grid(store: ZarrStore, ds: xr.Dataset, part: Slice, rest: dict[str, int], limit: int) -> Curve:
+def _along_grid(
+    store: ZarrStore, held: Snapshot, ds: xr.Dataset, part: Slice, rest: dict[str, int], limit: int
+) -> Curve:
     """Steps are places on the remaining grid, numeric axes ascending, the last axis fastest."""
     sweep, counts = store.sweep, _thin(list(rest.values()), limit)
     picks = {name: _evenly(n, c) for (name, n), c in zip(rest.items(), counts, strict=True)}
@@ -139,19 +146,22 @@ def _along_grid(store: ZarrStore, ds: xr.Dataset, part: Slice, rest: dict[str, i
         })  # fmt: skip
     at = {name: ds[name].values[place.ravel()].tolist() for name, place in zip(rest, places, strict=True)}
     tiles = _tiles(store, part, at, len(steps))
-    return _curve(store, along, steps, tiles, np.full(len(steps), sweep.batches - 1), math.prod(rest.values()))
+    last = held.done.reshape(store.plan.batches, -1)[:, tiles].sum(axis=0) - 1
+    return _curve(store, along, steps, tiles, last, math.prod(rest.values()))
 
 
 def _along_batches(store: ZarrStore, held: Snapshot, ds: xr.Dataset, part: Slice, limit: int) -> Curve:
     """Steps are batches: the estimate from the draws up to and with each."""
-    sweep, batches = store.sweep, _evenly(store.sweep.batches, limit)
+    sweep = store.sweep
     at = {name: [values[0]] for name, values in sweep.axes.items() if name != part.axis}
     here = {name: part.value if name == part.axis else at[name][0] for name in sweep.axes}
     index = [np.array([values.index(here[name])]) for name, values in sweep.axes.items()]  # type: ignore[arg-type]
     point = ds.isel({name: ds[name].values.tolist().index(value) for name, value in here.items()})
+    counted = sum(1 for _ in held.running(sweep.definition.outcomes[0].name, (*index, *_whole(sweep, 0))))
+    batches = _evenly(counted, limit)
     along: Along = [("draws", (batches + 1.0) * sweep.draws_per_batch)]
-    for outcome in sweep.definition.outcomes:
-        running = list(held.running(outcome.name, (*index, *map(np.arange, lengths(sweep, outcome)))))
+    for number, outcome in enumerate(sweep.definition.outcomes):
+        running = list(held.running(outcome.name, (*index, *_whole(sweep, number))))
         kept = [running[batch] for batch in batches]
         columns = {
             "": np.stack([m.mean.ravel() for m in kept]),
@@ -161,8 +171,13 @@ def _along_batches(store: ZarrStore, held: Snapshot, ds: xr.Dataset, part: Slice
             theory = point[f"{outcome.name}_theory"].values.reshape(1, -1)
             columns["_theory"] = np.broadcast_to(theory, columns[""].shape)
         along += _columns(sweep, ds, outcome, columns)
-    tiles = np.repeat(_tiles(store, part, at, 1), len(batches), axis=0)
-    return _curve(store, along, batches, tiles, batches, sweep.batches)
+    tiles = np.repeat(_tiles(store, part, at, 1), len(batches))
+    return _curve(store, along, batches, tiles, batches, counted)
+
+
+def _whole(sweep: Sweep, number: int) -> list[np.ndarray]:
+    """Every position along an outcome's own dimensions."""
+    return [np.arange(n) for n in lengths(sweep, sweep.definition.outcomes[number])]
 
 
 def _columns(sweep: Sweep, ds: xr.Dataset, outcome: Outcome, values: dict[str, np.ndarray]) -> Along:
@@ -181,7 +196,7 @@ def _columns(sweep: Sweep, ds: xr.Dataset, outcome: Outcome, values: dict[str, n
 def _curve(
     store: ZarrStore, along: Along, steps: np.ndarray, tiles: np.ndarray, batch: np.ndarray, whole: int
 ) -> Curve:
-    last, first = store.receipts_at(tiles, batch), store.receipts_at(tiles, np.zeros_like(batch))
+    last, first = store.receipts_of(batch * store.plan.tiles + tiles), store.receipts_of(tiles)
     times = [r.finished // 10**6 for r in last]
     entries = [
         Entry(key, float(value), time, int(step))
@@ -198,11 +213,11 @@ def _curve(
 
 def progress(store: ZarrStore, done: np.ndarray) -> list[Entry]:
     """How far the sweep got: at most MARKS blocks, evenly spaced in the plan, each when it was committed."""
-    cut = store.layout.plan
-    marks = [i for i in _evenly(len(cut) + 1, MARKS + 1)[1:] - 1 if done[i]]
+    blocks = len(store.plan)
+    marks = [i for i in _evenly(blocks + 1, MARKS + 1)[1:] - 1 if done[i]]
     return [
-        Entry("progress", (i + 1) / len(cut), receipt.finished // 10**6, int(i) + 1)
-        for i, receipt in zip(marks, _of_blocks(store, marks), strict=True)
+        Entry("progress", (i + 1) / blocks, receipt.finished // 10**6, int(i) + 1)
+        for i, receipt in zip(marks, store.receipts_of(np.array(marks, dtype=np.int64)), strict=True)
     ]
 
 
@@ -211,7 +226,9 @@ def span(store: ZarrStore, done: np.ndarray) -> tuple[int, int] | None:
     committed = [int(i) for i in np.flatnonzero(done)]
     if not committed:
         return None
-    first, last = _of_blocks(store, committed[:LEDGER_SAMPLE]), _of_blocks(store, committed[-LEDGER_SAMPLE:])
+    first, last = (
+        store.receipts_of(np.array(some)) for some in (committed[:LEDGER_SAMPLE], committed[-LEDGER_SAMPLE:])
+    )
     return min(map(_began, first)), max(r.finished // 10**6 for r in last)
 
 
@@ -219,21 +236,14 @@ def _began(receipt: Receipt) -> int:
     return (receipt.finished - round(1e9 * (receipt.seconds + receipt.writing))) // 10**6
 
 
-def _of_blocks(store: ZarrStore, indices: Sequence[int]) -> list[Receipt]:
-    blocks = [store.layout.plan[int(i)] for i in indices]
-    if not blocks:
-        return []
-    return store.receipts_at(np.array([b.tile for b in blocks]), np.array([b.batch for b in blocks]))
-
-
 def _tiles(store: ZarrStore, part: Slice, at: dict[str, list], count: int) -> np.ndarray:
-    """Tiles (count, axes) of the points of a slice whose other axes have the values `at`."""
+    """Numbers (count,) of the tiles of the points of a slice whose other axes have the values `at`."""
     columns = []
-    for (name, values), size in zip(store.sweep.axes.items(), store.layout.plan.tile, strict=True):
+    for name, values in store.sweep.axes.items():
         place = {value: i for i, value in enumerate(values)}
         here = [part.value] * count if name == part.axis else at[name]
-        columns.append(np.array([place[v] for v in here]) // size)  # type: ignore[index]
-    return np.stack(columns, axis=1)
+        columns.append(np.array([place[v] for v in here]))  # type: ignore[index]
+    return store.plan.tiles_of(np.stack(columns, axis=1))
 
 
 # --- words --------------------------------------------------------------------------------------------------

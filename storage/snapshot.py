@@ -1,27 +1,24 @@
-"""What a store holds at one moment: moments and counts merged over batches, and the theory of its points.
+"""What a store holds at one moment: moments, counts and draws over batches, and the theory of its points.
 
 Only the chunks that a selection touches are read, and they count only where a commit mark was found when the
 snapshot was taken: a chunk without a mark does not exist, and values never change under a reader. Batches are
-merged in batch order, in float64.
+merged in batch order, in float64. With `until`, a point counts the batches up to its own stop, which its rule
+gives from those very batches; what its tile got beyond that does not count.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from functools import cached_property
 from itertools import islice
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import zarr
-from zarr.storage import ObjectStore
 
-from storage.layout import histogram_name, lengths
-from storage.objects import connect
+from storage.layout import draws_name, histogram_name, lengths
 from storage.zarr_store import ZarrStore
-from sweeps.blocks import plan
+from sweeps.agenda import Looks
 from sweeps.errors import StoreError
 from sweeps.moments import FIELDS, Moments
 from sweeps.statistic import Outcome, Points
@@ -31,47 +28,60 @@ CACHE_BYTES = 2**28
 NOTHING = np.array([{"n": 0.0, "undefined": 0.0, "m2": 0.0}.get(f, np.nan) for f in FIELDS])
 
 Where = tuple[np.ndarray, ...]  # positions along every dimension of a variable
+Read = tuple[Any, np.ndarray, np.ndarray]  # place in the selection, what is stored there, which of it counts
 
 
 class Snapshot:
     """The blocks of a store committed at one moment, and the theory of its points; read on demand. Picklable.
 
-    `done` (batches, *tiles) holds the marks. What was read last is kept, up to CACHE_BYTES, so that the
-    quantities of one selection read the store once.
+    `done` bool (blocks,) holds the marks. What was read last is kept, up to CACHE_BYTES, so that the quantities of
+    one selection read the store once.
     """
 
-    def __init__(self, url: str, sweep: Sweep, done: np.ndarray) -> None:
-        self.url, self.sweep, self.done = url, sweep, done
-        self.cut = plan(sweep)
+    def __init__(self, store: ZarrStore, done: np.ndarray | None = None) -> None:
+        """What is committed now; or, with `done`, what was known to be."""
+        self.store, self.sweep, self.plan = store, store.sweep, store.plan
+        self.done = store.done() if done is None else done
+        self._marks = [self.plan.grid(self.done, i) for i in range(len(self.plan.pieces))]
         self._cache, self._lock = OrderedDict[Hashable, Any](), Lock()
 
-    @classmethod
-    def of(cls, store: ZarrStore, done: np.ndarray | None = None) -> Snapshot:
-        """What is committed now; or, with `done` bool (blocks,), what was known to be."""
-        return cls(store.url, store.sweep, plan(store.sweep).grid(store.done() if done is None else done))
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return Snapshot, (self.url, self.sweep, self.done)
-
-    @cached_property
-    def _group(self) -> zarr.Group:
-        store = ObjectStore(connect(self.url), read_only=True)
-        return zarr.open_group(store, mode="r", use_consolidated=True)
+        return Snapshot, (self.store, self.done)
 
     def moments(self, outcome: str, where: Where) -> Moments:
-        """Moments over all committed draws, at the positions `where` along (*axes, *dims)."""
+        """Moments over all draws that count, at the positions `where` along (*axes, *dims)."""
         return self._cached((outcome, *(w.tobytes() for w in where)), lambda: self._merged(outcome, where))
 
     def running(self, outcome: str, where: Where) -> Iterator[Moments]:
-        """Moments over the committed draws up to and with each batch, in order; batches without any are skipped."""
+        """Moments over the draws up to and with each batch, in order; batches without any are skipped."""
         return (Moments.unstack(total.copy()) for total in islice(self._merge(outcome, where), 1, None))
 
     def counts(self, outcome: str, where: Where) -> np.ndarray:
-        """Histogram int64 over all committed draws, at the positions `where` along (*axes, *dims, bin)."""
+        """Histogram int64 over all draws that count, at the positions `where` along (*axes, *dims, bin)."""
         total = np.zeros([len(w) for w in where], dtype=np.int64)
-        for box, array, committed in self._batches(histogram_name(outcome), where):
-            total[box] += np.where(committed, array, 0)
+        for batch, counted in self._counted(where):
+            for box, array, here in self._read(histogram_name(outcome), batch, where, counted):
+                total[box] += np.where(here, array, 0)
         return total
+
+    def draws(self, outcome: str, where: Where) -> np.ndarray:
+        """Draws at the positions `where` along (*axes, *dims, draw); NaN where there is none that counts."""
+        *points, wanted = where
+        out, size = np.full([len(w) for w in where], np.nan), self.sweep.draws_per_batch
+        for batch, counted in self._counted(where):
+            here = np.flatnonzero(wanted // size == batch)
+            if len(here) == 0:
+                continue
+            inside = (*points, wanted[here] - batch * size)
+            for box, array, mask in self._read(draws_name(outcome), batch, inside, counted):
+                found = out[..., here]
+                found[box] = np.where(mask, array, np.nan)
+                out[..., here] = found
+        return out
+
+    def narrow(self, where: Where) -> np.ndarray:
+        """Which points (*axes) have an interval as narrow as `until` asks for."""
+        return self._stops(where)[1]
 
     def _merged(self, outcome: str, where: Where) -> Moments:
         *_, total = self._merge(outcome, where)
@@ -81,37 +91,98 @@ class Snapshot:
         """Stacked moments of nothing, then after each batch; one array, that the next batch goes into."""
         total = np.tile(NOTHING, (*(len(w) for w in where), 1))
         yield total
-        for box, array, committed in self._batches(outcome, (*where, np.arange(len(FIELDS)))):
-            batch = Moments.unstack(np.where(committed, array, NOTHING))
-            total[box] = Moments.unstack(total[box]).merge(batch).stack()
+        for batch, counted in self._counted(where):
+            self._add(total, outcome, batch, where, counted)
             yield total
 
-    def _batches(self, name: str, where: Where) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
-        """Batch by batch, in order: (place in the selection, what is stored there, whether it is committed).
+    def _add(self, total: np.ndarray, outcome: str, batch: int, where: Where, counted: np.ndarray) -> None:
+        for box, array, here in self._read(outcome, batch, (*where, np.arange(len(FIELDS))), counted):
+            new = Moments.unstack(np.where(here, array, NOTHING))
+            total[box] = Moments.unstack(total[box]).merge(new).stack()
 
-        The place is the least box that holds the committed tiles of the selection; empty batches are skipped.
-        """
-        if not all(map(len, where)):
+    # --- which batches count ---
+
+    def _counted(self, where: Where) -> Iterator[tuple[int, np.ndarray]]:
+        """Batch by batch, in order: which of the selected points count it, bool (*axes selected); none: left out."""
+        here = where[: len(self.sweep.shape)]
+        stops = None if self.sweep.until is None else self._stops(here)[0]
+        for batch, committed in self._committed(here):
+            counted = committed if stops is None else committed & (batch < stops)
+            if counted.any():
+                yield batch, counted
+
+    def _committed(self, here: Where) -> Iterator[tuple[int, np.ndarray]]:
+        if not all(map(len, here)):
             return
-        axes = len(self.sweep.shape)
-        tiles = [w // t for w, t in zip(where, self.cut.tile, strict=False)]
-        for batch, done in enumerate(self.done):
-            box = _box(done, tiles)
-            if box is None:
-                continue
-            inside = [w[b] for w, b in zip(where, box, strict=False)]
-            at = (*map(_slice, inside), slice(batch, batch + 1), *map(_slice, where[axes:]))
-            array = np.squeeze(np.asarray(cast(Any, self._group[name]).oindex[at]), axis=axes)
-            committed = done[np.ix_(*(t[b] for t, b in zip(tiles, box, strict=True)))]
-            committed = committed.reshape(*committed.shape, *[1] * (array.ndim - axes))
-            self._check(name, batch, array, committed)
-            yield np.ix_(*box), array, committed
+        inside = list(self._inside(here))
+        for batch in map(int, np.flatnonzero(self.done.reshape(self.plan.batches, -1).any(axis=1))):
+            out = np.zeros([len(w) for w in here], dtype=bool)
+            for piece, rows in inside:
+                box = self.plan.pieces[piece]
+                tiles = [(w[r] - o) // t for w, r, o, t in zip(here, rows, box.origin, box.tile, strict=True)]
+                out[np.ix_(*rows)] = self._marks[piece][batch][np.ix_(*tiles)]
+            if out.any():
+                yield batch, out
 
-    def _check(self, name: str, batch: int, array: np.ndarray, committed: np.ndarray) -> None:
+    def _inside(self, here: Where) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """The pieces that a selection touches, and which of the selected positions lie in them."""
+        for index, piece in enumerate(self.plan.pieces):
+            rows = [
+                np.flatnonzero((w >= o) & (w < o + n)) for w, o, n in zip(here, piece.origin, piece.shape, strict=True)
+            ]
+            if all(map(len, rows)):
+                yield index, rows
+
+    def _stops(self, here: Where) -> tuple[np.ndarray, np.ndarray]:
+        """How many batches count at each selected point, and whether its interval is narrow by then: (*axes)."""
+        return self._cached(("stops", *(w.tobytes() for w in here)), lambda: self._replay(here))
+
+    def _replay(self, here: Where) -> tuple[np.ndarray, np.ndarray]:
+        """What the agenda decided, from what is stored; a point that lacks a batch is not judged beyond it."""
+        assert self.sweep.until is not None
+        name, shape = self.sweep.until.outcome, [len(w) for w in here]
+        own = lengths(self.sweep, self.sweep.definition.outcome(name))
+        where, looks = (*here, *map(np.arange, own)), Looks(self.sweep, int(np.prod(shape)))
+        total, stops = np.tile(NOTHING, (*shape, *own, 1)), np.zeros(looks.open.shape, dtype=np.int64)
+        for number, (batch, committed) in enumerate(self._committed(here)):
+            looks.open &= committed.ravel() & (batch == number)
+            if not looks.open.any():
+                break
+            self._add(total, name, batch, where, looks.open.reshape(shape))
+            stops += looks.open
+            looks.see(number + 1, Moments.unstack(total.reshape(-1, *own, len(FIELDS))))
+        narrow = looks.narrow(Moments.unstack(total.reshape(-1, *own, len(FIELDS)))) & (stops > 0)
+        return stops.reshape(shape), narrow.reshape(shape)
+
+    # --- reading ---
+
+    def _read(self, name: str, batch: int, where: Where, counted: np.ndarray) -> Iterator[Read]:
+        """One batch at `where` along (*axes, *others), piece by piece: the least box that holds what counts."""
+        axes = counted.ndim
+        for piece, rows in self._inside(where[:axes]):
+            mask = counted[np.ix_(*rows)]
+            if not mask.any():
+                continue
+            alive = [np.flatnonzero(mask.any(axis=tuple(b for b in range(axes) if b != a))) for a in range(axes)]
+            box, origin = [r[a] for r, a in zip(rows, alive, strict=True)], self.plan.pieces[piece].origin
+            inside = [w[b] - o for w, b, o in zip(where, box, origin, strict=False)]
+            at = (*map(_slice, inside), slice(batch, batch + 1), *map(_slice, where[axes:]))
+            array = np.squeeze(np.asarray(self.store.array(piece, name).oindex[at]), axis=axes)
+            here = mask[np.ix_(*alive)]
+            here = here.reshape(*here.shape, *[1] * (array.ndim - axes))
+            self._check(name, batch, array, here)
+            yield np.ix_(*box), array, here
+
+    def _check(self, name: str, batch: int, array: np.ndarray, counted: np.ndarray) -> None:
         """A committed chunk that is not there reads as its fill value, which no written number equals."""
-        absent = array < 0 if array.dtype.kind == "i" else np.isnan(array[..., :1])
-        if np.any(absent & committed):
-            raise StoreError(f"{self.url}: {name} lacks a committed chunk of batch {batch}; it was removed")
+        if name.endswith("_draws") and self.sweep.keep == "draws":
+            absent = np.isposinf(array).all(axis=-1, keepdims=True)
+        else:
+            absent = array < 0 if array.dtype.kind == "i" else np.isnan(array[..., :1])
+        if np.any(absent & counted):
+            raise StoreError(f"{self.store.url}: {name} lacks a committed chunk of batch {batch}; it was removed")
+
+    # --- theory ---
 
     def theory_names(self) -> frozenset[str]:
         """Outcomes that the statistic's theory speaks of; asks it about the first point."""
@@ -180,23 +251,12 @@ def _pinned(axes: int, bound: Sequence[int], corner: Sequence[int]) -> list[slic
     return place
 
 
-def _box(done: np.ndarray, tiles: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """Positions, along every axis, of the least box of a selection that holds what is done, or None."""
-    used = [np.unique(t) for t in tiles]
-    here = done[np.ix_(*used)]
-    if not here.any():
-        return None
-    others = [tuple(b for b in range(here.ndim) if b != a) for a in range(here.ndim)]
-    alive = [u[here.any(axis=o)] for u, o in zip(used, others, strict=True)]
-    return [np.flatnonzero(np.isin(t, a)) for t, a in zip(tiles, alive, strict=True)]
-
-
 def _slice(positions: np.ndarray) -> Any:
     """The same positions as a slice where they are a run: Zarr reads it faster."""
     run = np.all(np.diff(positions) == 1)
     return slice(int(positions[0]), int(positions[-1]) + 1) if run else positions
 
 
-def _bytes(value: Moments | dict[str, np.ndarray]) -> int:
-    arrays = value.values() if isinstance(value, dict) else vars(value).values()
+def _bytes(value: Moments | dict[str, np.ndarray] | tuple[np.ndarray, ...]) -> int:
+    arrays = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else vars(value).values()
     return sum(a.nbytes for a in arrays)

@@ -163,7 +163,7 @@ class Notebook:
 
     def ready(self, done: np.ndarray) -> list[Slice]:
         """Slices that are complete and not yet published."""
-        cut, sweep = self.store.layout.plan, self.store.sweep
+        cut, sweep = self.store.plan, self.store.sweep
         parts = self.parts or (WHOLE,)
         return [p for p in parts if p not in self.published and slices.complete(cut, sweep, p, done)]
 
@@ -171,7 +171,7 @@ class Notebook:
         """Everything that the committed blocks settle."""
         parts = self.ready(done)
         if parts:
-            held, ds = Snapshot.of(self.store, done), open_sweep(self.store.url)
+            held, ds = Snapshot(self.store, done), open_sweep(self.store.url)
             for part in parts:
                 self._publish(part, held, ds)
         self.parent.add({}, slices.progress(self.store, done))
@@ -243,7 +243,7 @@ class _Tracker:
 
     def __init__(self, book: Notebook) -> None:
         self.book = book
-        self.done = np.zeros(len(book.store.layout.plan), dtype=bool)
+        self.done = np.zeros(len(book.store.plan), dtype=bool)
         self.failed: list[BlockFailed] = []
         self.errand: _Errand | None = None
         self.is_open, self.lost, self.told, self.resting = False, False, "", 0.0

@@ -12,23 +12,24 @@ import hashlib
 import json
 import os
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
-import obstore
 import zarr
-from zarr.storage import MemoryStore, ObjectStore
+from zarr.storage import ObjectStore
 
-from storage.layout import ATTRIBUTE, COMMIT, LAYOUT, ArrayLayout, Layout, histogram_name, layout
+from storage import layout, template
+from storage.layout import COMMIT
 from storage.objects import connect, first_line, is_local, listing, local_path
-from sweeps.blocks import Block, settled
-from sweeps.errors import StoreError, SweepsError
+from sweeps.blocks import Block, Plan, plan, settled
+from sweeps.errors import StoreError
 from sweeps.events import Receipt
+from sweeps.extension import difference
 from sweeps.measure import Measured, measure
+from sweeps.moments import Moments
 from sweeps.sweep import Sweep
 
 STALE = 10.0  # seconds; a living writer renames its file at once
@@ -38,17 +39,18 @@ LEFTOVER = "#"  # obstore writes `name#1` beside `name` and renames it
 class ZarrStore:
     """The store of one sweep; see `sweeps.run.Store` for what it promises. Picklable: it reopens where it lands."""
 
-    def __init__(self, url: str, sweep: Sweep) -> None:
-        self.url, self.sweep = url, sweep
+    def __init__(self, url: str, sweep: Sweep, cut: Plan) -> None:
+        self.url, self.sweep, self.plan = url, sweep, cut
+        self._groups: dict[int, zarr.Group] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "sweep": self.sweep}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.sweep, self.plan)
 
     def __repr__(self) -> str:
-        return f"ZarrStore({self.url!r})"
+        return f"{type(self).__name__}({self.url!r})"
 
     @classmethod
-    def create(cls, url: str, sweep: Sweep, *, made_by: dict[str, str] | None = None) -> ZarrStore:
+    def create(cls, url: str, sweep: Sweep, *, made_by: dict[str, str] | None = None) -> Self:
         """Create the whole store, empty; or open it, if it holds the same sweep already.
 
         `made_by` is added to the attributes (git commit, submission id).
@@ -57,60 +59,89 @@ class ZarrStore:
             StoreError: the place cannot be written, holds something else, or another sweep (with the difference).
         """
         try:
-            found = stored_sweep(url)
+            found = cls.open(url)
         except FileNotFoundError:
-            template = layout(sweep)
-            _refuse_foreign(url, template)
-            _write_template(url, template, made_by or {})
-            return cls(url, settled(sweep))
-        if found.fingerprint != sweep.fingerprint:
-            raise StoreError(f"{url} holds another sweep: {difference(found, sweep)}; give another store.url")
-        return cls(url, found)._aligned()
+            sweep = settled(sweep)
+            cut = plan(sweep)
+            template.create(url, sweep, cut, made_by or {})
+            return cls(url, sweep, cut)
+        if found.sweep.fingerprint != sweep.fingerprint:
+            apart = difference(found.sweep, sweep)
+            raise StoreError(f"{url} holds another sweep: {apart}; give another store.url, or see `sweeps extend`")
+        return found
 
     @classmethod
-    def open(cls, url: str) -> ZarrStore:
-        """Open an existing store with the sweep it was created for.
+    def open(cls, url: str) -> Self:
+        """Open an existing store with the sweep it holds.
 
         Raises:
-            StoreError: there is none, or it is not ours.
+            NoStoreError: there is none.
+            StoreError: it is not ours, or cannot be read.
         """
-        try:
-            return cls(url, stored_sweep(url))._aligned()
-        except FileNotFoundError:
-            raise StoreError(f"{url}: no store there; create it with `sweeps run`") from None
+        held = template.held(url)
+        return cls(url, held.sweep, held.cut)._aligned()
 
-    def _aligned(self) -> ZarrStore:
+    @classmethod
+    def extend(cls, url: str, change: Callable[[Sweep], Sweep], *, made_by: dict[str, str] | None = None) -> Self:
+        """Make the sweep of a store larger: `change` gives the larger one, of which nothing is measured yet.
+
+        Whoever extends at the same time goes first or second: the second change is made to the first one's result.
+
+        Raises:
+            RefusedError, SpecError: what `change` asks for is no extension.
+            StoreError: the store cannot be read or written.
+        """
+        held = template.extend(url, change, made_by or {})
+        return cls(url, held.sweep, held.cut)._aligned()
+
+    def prepare(self) -> None:
+        """Make what a killed extension left unmade; before measuring."""
+        template.mend(self.url, self.sweep, self.plan)
+
+    def _aligned(self) -> Self:
         """Refuse a store whose chunks are not our blocks: a block must own whole ones."""
-        for array in self.layout.arrays:
-            if array.values is None and (found := self._array(array.name).chunks) != array.chunks:
-                raise StoreError(f"{self.url}: array {array.name!r} has chunks {found}, its blocks need {array.chunks}")
+        for index, piece in enumerate(self.plan.pieces):
+            for array in layout.arrays(self.sweep, self.plan, piece):
+                if array.values is None and (found := self._chunks(index, array.name)) not in (None, array.chunks):
+                    name = f"{layout.piece_name(index)}/{array.name}"
+                    raise StoreError(f"{self.url}: array {name!r} has chunks {found}, its blocks need {array.chunks}")
         return self
 
-    @cached_property
-    def layout(self) -> Layout:
-        return layout(self.sweep)
+    def _chunks(self, piece: int, name: str) -> tuple[int, ...] | None:
+        try:
+            return cast(zarr.Array, self.group(piece)[name]).chunks
+        except FileNotFoundError:
+            return None  # an extension that was killed before it made this piece; `prepare` makes it
 
     @cached_property
     def _objects(self) -> Any:
         return connect(self.url)
 
-    @cached_property
-    def group(self) -> zarr.Group:
-        return zarr.open_group(ObjectStore(self._objects), mode="r+", use_consolidated=True)
+    def group(self, piece: int) -> zarr.Group:
+        """The Zarr group of a piece."""
+        if piece not in self._groups:
+            path = layout.piece_name(piece)
+            self._groups[piece] = zarr.open_group(
+                ObjectStore(self._objects), path=path, mode="r+", use_consolidated=True
+            )
+        return self._groups[piece]
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return dict(self.group.attrs)[ATTRIBUTE]  # type: ignore[return-value]
+        """What the store says of the sweep it holds, as `storage.layout.attributes`."""
+        return template.held(self.url).attributes
 
     def done(self) -> np.ndarray:
-        """Which blocks are committed, bool (blocks,): one listing of the marks."""
-        cut, prefix = self.layout.plan, f"{COMMIT}/c/"
-        done = np.zeros(len(cut), dtype=bool)
-        for key, size in listing(self._objects, prefix):
-            place = key.removeprefix(prefix).split("/")
-            if size and all(i.isdecimal() for i in place):
-                *tile, batch = map(int, place)
-                done[cut.index_of(tuple(tile), batch)] = True
+        """Which blocks are committed, bool (blocks,): one listing of the marks of every piece."""
+        done = np.zeros(len(self.plan), dtype=bool)
+        for piece in range(len(self.plan.pieces)):
+            prefix = f"{layout.piece_name(piece)}/{COMMIT}/c/"
+            for key, size in listing(self._objects, prefix):
+                place = key.removeprefix(prefix).split("/")
+                if size and all(i.isdecimal() for i in place):
+                    *tile, batch = map(int, place)
+                    if batch < self.plan.batches:  # others may have extended it since this was opened
+                        done[self.plan.index_of(piece, tuple(tile), batch)] = True
         return done
 
     def write(self, block: Block, measured: Measured, *, device: str, seconds: float) -> Receipt:
@@ -127,11 +158,9 @@ class ZarrStore:
 
     def _write(self, block: Block, measured: Measured, device: str, seconds: float) -> Receipt:
         start = time.perf_counter()
-        digest = hashlib.sha256()
+        digest, where = hashlib.sha256(), self._place(block)
         for name, array in _arrays(measured):
-            self._array(name)[(*block.slices, slice(block.batch, block.batch + 1))] = np.expand_dims(
-                array, len(block.shape)
-            )
+            self.array(block.piece, name)[where] = np.expand_dims(array, len(block.shape))
             digest.update(array.tobytes())
         receipt = Receipt(
             block=block.index,
@@ -142,45 +171,63 @@ class ZarrStore:
             writing=time.perf_counter() - start,
             worker=f"{os.uname().nodename}:{os.getpid()}",
         )
-        self._array(COMMIT)[(*block.tile, block.batch)] = json.dumps(dataclasses.asdict(receipt))
+        self.array(block.piece, COMMIT)[(*block.tile, block.batch)] = _mark(receipt)
         return receipt
+
+    def _place(self, block: Block) -> tuple[slice, ...]:
+        """Where a block lies in the arrays of its piece."""
+        origin = self.plan.pieces[block.piece].origin
+        own = (slice(s.start - o, s.stop - o) for s, o in zip(block.slices, origin, strict=True))
+        return (*own, slice(block.batch, block.batch + 1))
 
     def receipt(self, block: Block) -> Receipt | None:
         text = str(self._read(COMMIT, block, (*block.tile, block.batch)))
-        return parse_receipt(text) if text else None
+        return parse_receipt(text, block.index) if text else None
 
-    def receipts_at(self, tiles: np.ndarray, batches: np.ndarray) -> list[Receipt]:
-        """The ledger's lines of committed blocks at tiles (n, axes) and batches (n,); each mark is read once.
+    def receipts_of(self, blocks: np.ndarray) -> list[Receipt]:
+        """The ledger's lines of committed blocks (n,); each mark is read once.
 
         Raises:
             StoreError: a mark is missing or cannot be read.
         """
-        places, back = np.unique(np.column_stack([tiles, batches]), axis=0, return_inverse=True)
+        different, back = np.unique(np.asarray(blocks, dtype=np.int64), return_inverse=True)
+        found: dict[int, Receipt] = {}
+        cut = [self.plan[int(i)] for i in different]
         try:
-            texts = np.asarray(self._array(COMMIT).get_coordinate_selection(tuple(places.T))).ravel()
-            found = [parse_receipt(str(text)) for text in texts]
+            for piece in {b.piece for b in cut}:
+                here = [b for b in cut if b.piece == piece]
+                places = np.array([(*b.tile, b.batch) for b in here])
+                texts = self.array(piece, COMMIT).get_coordinate_selection(tuple(places.T))
+                for b, text in zip(here, np.asarray(texts).ravel(), strict=True):
+                    found[b.index] = parse_receipt(str(text), b.index)
         except Exception as error:
             raise StoreError(f"{self.url}: commit marks cannot be read: {first_line(error)}") from None
-        return [found[i] for i in back.ravel()]
+        return [found[int(different[i])] for i in back.ravel()]
 
     def receipts(self) -> list[Receipt]:
         """The ledger: the receipts of all committed blocks, in the order of blocks."""
-        blocks = [self.layout.plan[int(i)] for i in np.flatnonzero(self.done())]
-        if not blocks:
-            return []
-        return self.receipts_at(np.array([b.tile for b in blocks]), np.array([b.batch for b in blocks]))
+        return self.receipts_of(np.flatnonzero(self.done()))
 
     def read(self, block: Block) -> dict[str, np.ndarray]:
-        """What is stored of a block, an array (*tile, *dims, ...) an outcome and histogram."""
-        where = (*block.slices, block.batch)
-        names = [a.name for a in self.layout.arrays if a.values is None and a.name != COMMIT]
-        return {name: np.asarray(self._read(name, block, where)) for name in names}
+        """What is stored of a block, an array (*tile, *dims, ...) an outcome, histogram and run of draws."""
+        where, piece = self._place(block), self.plan.pieces[block.piece]
+        arrays = layout.arrays(self.sweep, self.plan, piece)
+        names = [a.name for a in arrays if a.values is None and a.name != COMMIT]
+        return {name: np.squeeze(self._read(name, block, where), axis=len(block.shape)) for name in names}
+
+    def moments(self, tile: int, batches: range, outcome: str) -> Iterator[Moments]:
+        """What is stored of an outcome of a tile, batch by batch: moments (points, *dims)."""
+        block = self.plan[batches.start * self.plan.tiles + tile]
+        where = (*self._place(block)[:-1], slice(batches.start, batches.stop))
+        stacked = np.moveaxis(self._read(outcome, block, where), len(block.shape), 0)
+        for batch in stacked:
+            yield Moments.unstack(batch.reshape(block.points, *batch.shape[len(block.shape) :]))
 
     def _read(self, name: str, block: Block, where: Any) -> Any:
         try:
-            return self._array(name)[where]
+            return np.asarray(self.array(block.piece, name)[where])
         except Exception as error:
-            mark = "/".join(map(str, (COMMIT, "c", *block.tile, block.batch)))
+            mark = "/".join(map(str, (layout.piece_name(block.piece), COMMIT, "c", *block.tile, block.batch)))
             raise StoreError(
                 f"{self.url}: block {block.index} of {name!r} cannot be read: {first_line(error)}; "
                 f"remove {mark} from the store and run again to measure it anew"
@@ -195,10 +242,9 @@ class ZarrStore:
     def content_hash(self) -> str:
         """sha256 over what committed blocks hold, in block order, and the fingerprint: equal for equal results."""
         total = hashlib.sha256(self.sweep.fingerprint.encode())
-        cut = self.layout.plan
         for index in np.flatnonzero(self.done()):
             total.update(int(index).to_bytes(8, "little"))
-            for array in self.read(cut[int(index)]).values():
+            for array in self.read(self.plan[int(index)]).values():
                 total.update(np.ascontiguousarray(array).tobytes())
         return total.hexdigest()
 
@@ -215,110 +261,31 @@ class ZarrStore:
                 removed.append(str(path.relative_to(root)))
         return removed
 
-    def _array(self, name: str) -> Any:
-        array = cast(zarr.Array, self.group[name])
+    def array(self, piece: int, name: str) -> Any:
+        """An array of a piece, as long along its batches as the plan says: what is on disk may lag behind."""
+        array = cast(zarr.Array, self.group(piece)[name])
+        axis = len(self.plan.pieces[piece].shape)
+        if len(array.shape) > axis and array.shape[axis] != self.plan.batches:
+            shape = (*array.shape[:axis], self.plan.batches, *array.shape[axis + 1 :])
+            metadata = array.metadata.update_shape(shape)
+            array = zarr.Array(zarr.AsyncArray(metadata=cast(Any, metadata), store_path=array.store_path))
         return array.with_config({"write_empty_chunks": True, "order": "C"})
 
 
-def parse_receipt(text: str) -> Receipt:
-    """The receipt that a commit mark holds."""
-    return Receipt(**json.loads(text))
+def _mark(receipt: Receipt) -> str:
+    """A receipt as a commit mark holds it: its block is where it lies."""
+    return json.dumps({k: v for k, v in dataclasses.asdict(receipt).items() if k != "block"})
 
 
-def stored_sweep(url: str) -> Sweep:
-    """The sweep a store was created for.
-
-    Raises:
-        FileNotFoundError: no store there yet.
-        StoreError: it cannot be read, is not ours, or is of another layout.
-    """
-    objects = connect(url)
-    try:
-        root = json.loads(bytes(obstore.get(objects, "zarr.json").bytes()))
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise StoreError(f"{url} cannot be read: {first_line(error)}") from None
-    attributes = root.get("attributes") if isinstance(root, dict) else None
-    ours = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
-    if not isinstance(ours, dict) or not {"layout", "spec", "fingerprint"} <= ours.keys():
-        raise StoreError(f"{url} holds a Zarr group that is not a sweep; give another store.url")
-    if ours["layout"] != LAYOUT:
-        raise StoreError(f"{url} has layout {ours['layout']}, this version reads layout {LAYOUT}")
-    try:
-        sweep = Sweep.of(ours["spec"])
-    except SweepsError as error:
-        raise StoreError(f"{url} holds a sweep that this version does not know: {error}") from None
-    if sweep.fingerprint != ours["fingerprint"]:
-        raise StoreError(f"{url}: the spec does not match its fingerprint; it was edited, or made by another version")
-    return sweep
-
-
-def difference(stored: Sweep, given: Sweep) -> str:
-    """Where two sweeps differ, in words."""
-    old, new = ({**s.identity(), **{f"fixed.{k}": v for k, v in s.fixed.items()}} for s in (stored, given))
-    pairs = ((key, old.get(key), new.get(key)) for key in {**old, **new})
-    return "; ".join(f"{key} is {_short(a)} there, {_short(b)} here" for key, a, b in pairs if a != b)
-
-
-def _short(value: Any) -> str:
-    text = "absent" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:40]} ... {text[-16:]}"
+def parse_receipt(text: str, block: int) -> Receipt:
+    """The receipt that the commit mark of a block holds."""
+    return Receipt(block=block, **json.loads(text))
 
 
 def _arrays(measured: Measured) -> Iterator[tuple[str, np.ndarray]]:
     for name, moments in measured.moments.items():
         yield name, np.ascontiguousarray(moments.stack())
         if name in measured.histograms:
-            yield histogram_name(name), np.ascontiguousarray(measured.histograms[name])
-
-
-def _refuse_foreign(url: str, template: Layout) -> None:
-    """A place that holds anything but the beginnings of this template is somebody else's."""
-    try:
-        objects = connect(url)
-    except FileNotFoundError:
-        return
-    ours = {a.name for a in template.arrays} | {"zarr.json"}
-    filled = {a.name for a in template.arrays if a.values is None}
-    for key, _ in listing(objects):
-        if key.partition("/")[0] not in ours:
-            raise StoreError(f"store.url {url!r} is not empty and not a sweep: it holds {key!r}; give another place")
-        if key.partition("/")[0] in filled and "/c/" in key:
-            raise StoreError(f"store.url {url!r} holds blocks of a sweep without its zarr.json; give another place")
-
-
-def _write_template(url: str, template: Layout, made_by: dict[str, str]) -> None:
-    """Arrays first, the group's own metadata last: a half-made store has no root and is simply made again."""
-    objects = connect(url, create=True)
-    contents: dict[str, Any] = {}
-    memory = MemoryStore(contents)
-    group = zarr.create_group(memory, zarr_format=3)
-    for array in template.arrays:
-        made = _create(group, array)
-        if array.values is not None:
-            made[:] = array.values.astype(object) if array.dtype == "str" else array.values
-    attributes = dict(template.attributes)
-    attributes[ATTRIBUTE] = {**attributes[ATTRIBUTE], "made_by": made_by}
-    group.attrs.update(attributes)
-    with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3; readers may ignore it
-        warnings.simplefilter("ignore")
-        zarr.consolidate_metadata(memory)
-    try:
-        for key in sorted(contents, key=lambda k: k == "zarr.json"):
-            obstore.put(objects, key, contents[key].to_bytes())
-    except Exception as error:
-        raise StoreError(f"store.url {url!r} cannot be written: {first_line(error)}") from None
-
-
-def _create(group: zarr.Group, array: ArrayLayout) -> zarr.Array:
-    return group.create_array(
-        array.name,
-        shape=array.shape,
-        chunks=array.chunks,
-        dtype=str if array.dtype == "str" else array.dtype,
-        fill_value=array.fill,
-        dimension_names=array.dims,
-        attributes=dict(array.attributes),
-        config={"write_empty_chunks": True},
-    )
+            yield layout.histogram_name(name), np.ascontiguousarray(measured.histograms[name])
+        if name in measured.draws:
+            yield layout.draws_name(name), np.ascontiguousarray(measured.draws[name])

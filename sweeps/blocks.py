@@ -7,9 +7,11 @@ axes vary slowest. Batches come outermost: an unfinished sweep has fewer draws e
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -25,10 +27,12 @@ MAX_TILES = 8192  # a tile grows beyond SECONDS_A_BLOCK rather than exceed this,
 
 @dataclass(frozen=True)
 class Block:
-    """`index` counts blocks of a plan; `tile` is the tile's place on the grid of tiles; `starts` and `stops` bound
-    its points along every axis; its draws are `range(batch * draws_per_batch, (batch + 1) * draws_per_batch)`."""
+    """`index` counts blocks of a plan; `tile` is the tile's place on the grid of tiles of its piece; `starts` and
+    `stops` bound its points along every axis of the whole grid; its draws are
+    `range(batch * draws_per_batch, (batch + 1) * draws_per_batch)`."""
 
     index: int
+    piece: int
     tile: tuple[int, ...]
     starts: tuple[int, ...]
     stops: tuple[int, ...]
@@ -48,67 +52,121 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The blocks of a sweep, as a sequence made on demand: 10^6 points cost no memory."""
+class Piece:
+    """A box of the grid that was laid out at once, cut into tiles of one size from its `origin` on."""
 
+    origin: tuple[int, ...]
     shape: tuple[int, ...]
     tile: tuple[int, ...]
-    slowest: tuple[int, ...]  # positions of the axes, slowest first
-    batches: int
 
     @cached_property
     def tiles(self) -> tuple[int, ...]:
         """Tiles along every axis."""
         return tuple(-(-n // t) for n, t in zip(self.shape, self.tile, strict=True))
 
+    @cached_property
+    def count(self) -> int:
+        return math.prod(self.tiles)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The blocks of a sweep, as a sequence made on demand: 10^6 points cost no memory.
+
+    The pieces are disjoint and fill the grid: one for a sweep as it was created, others for what extensions added.
+    Tiles are numbered through all pieces; block `batch * tiles + tile` is that batch of that tile.
+    """
+
+    pieces: tuple[Piece, ...]
+    slowest: tuple[int, ...]  # positions of the axes, slowest first
+    batches: int
+
+    @cached_property
+    def tiles(self) -> int:
+        """Tiles of all pieces."""
+        return sum(piece.count for piece in self.pieces)
+
+    @cached_property
+    def _first(self) -> tuple[int, ...]:
+        """The number of every piece's first tile."""
+        return tuple(accumulate((p.count for p in self.pieces[:-1]), initial=0))
+
     def __len__(self) -> int:
-        return math.prod(self.tiles) * self.batches
+        return self.tiles * self.batches
 
     def __getitem__(self, index: int) -> Block:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        batch, rest = divmod(index, math.prod(self.tiles))
-        tile = [0] * len(self.shape)
+        batch, number = divmod(index, self.tiles)
+        which = bisect_right(self._first, number) - 1
+        piece, rest = self.pieces[which], number - self._first[which]
+        tile = [0] * len(piece.shape)
         for axis in reversed(self.slowest):
-            rest, tile[axis] = divmod(rest, self.tiles[axis])
-        starts = tuple(i * t for i, t in zip(tile, self.tile, strict=True))
-        stops = tuple(min(a + t, n) for a, t, n in zip(starts, self.tile, self.shape, strict=True))
-        return Block(index, tuple(tile), starts, stops, batch)
+            rest, tile[axis] = divmod(rest, piece.tiles[axis])
+        starts = tuple(o + i * t for o, i, t in zip(piece.origin, tile, piece.tile, strict=True))
+        stops = tuple(
+            min(a + t, o + n) for a, t, o, n in zip(starts, piece.tile, piece.origin, piece.shape, strict=True)
+        )
+        return Block(index, which, tuple(tile), starts, stops, batch)
 
     def __iter__(self) -> Iterator[Block]:
         return (self[i] for i in range(len(self)))
 
-    def index_of(self, tile: tuple[int, ...], batch: int) -> int:
+    def index_of(self, piece: int, tile: tuple[int, ...], batch: int) -> int:
         """The index of the block at a place; the inverse of `plan[i]`."""
-        index = batch
+        number = 0
         for axis in self.slowest:
-            index = index * self.tiles[axis] + tile[axis]
-        return index
+            number = number * self.pieces[piece].tiles[axis] + tile[axis]
+        return batch * self.tiles + self._first[piece] + number
 
-    def grid(self, blocks: np.ndarray) -> np.ndarray:
-        """One value a block (blocks,), laid out by place: (batches, *tiles)."""
-        by_speed = blocks.reshape(self.batches, *(self.tiles[axis] for axis in self.slowest))
-        return by_speed.transpose(0, *(1 + self.slowest.index(axis) for axis in range(len(self.shape))))
+    def grid(self, blocks: np.ndarray, piece: int) -> np.ndarray:
+        """One value a block (blocks,), of one piece, laid out by place: (batches, *tiles)."""
+        box, first = self.pieces[piece], self._first[piece]
+        own = blocks.reshape(self.batches, self.tiles)[:, first : first + box.count]
+        by_speed = own.reshape(self.batches, *(box.tiles[axis] for axis in self.slowest))
+        return by_speed.transpose(0, *(1 + self.slowest.index(axis) for axis in range(len(box.shape))))
+
+    def tiles_of(self, where: np.ndarray) -> np.ndarray:
+        """The numbers (n,) of the tiles that hold the points at positions (n, axes) of the grid."""
+        found = np.full(len(where), -1)
+        for piece, first in zip(self.pieces, self._first, strict=True):
+            place = where - np.array(piece.origin)
+            inside = ((place >= 0) & (place < np.array(piece.shape))).all(axis=1)
+            number = np.zeros(len(where), dtype=np.int64)
+            for axis in self.slowest:
+                number = number * piece.tiles[axis] + place[:, axis] // piece.tile[axis]
+            found[inside] = first + number[inside]
+        return found
 
 
 def plan(sweep: Sweep) -> Plan:
     """Cut a sweep into blocks; a function of the spec alone."""
-    statistic = sweep.definition
     names = list(sweep.axes)
-    free = [i for i, name in enumerate(names) if name not in statistic.shape]
-    bound = [i for i, name in enumerate(names) if name in statistic.shape]
-    want = settled(sweep).points_per_block or 1
-    tile = [1] * len(names)
-    for axis in reversed(free):  # fill the fastest axes first
-        tile[axis] = min(sweep.shape[axis], max(1, want))
-        want //= tile[axis]
-    cut = Plan(sweep.shape, tuple(tile), (*bound, *free), sweep.batches)
-    if (blocks := math.prod(cut.tiles) * cut.batches) > MAX_BLOCKS:
-        raise SpecError(
-            f"draws_per_batch: {math.prod(cut.tiles)} tiles x {cut.batches} batches of {sweep.draws_per_batch} make "
-            f"{blocks} blocks, over the limit of {MAX_BLOCKS}; give larger batches, or cut the grid"
-        )
+    free = [i for i, name in enumerate(names) if name not in sweep.definition.shape]
+    bound = [i for i, name in enumerate(names) if name in sweep.definition.shape]
+    cut = Plan((piece(sweep, (0,) * len(names)),), (*bound, *free), sweep.batches)
+    check_size(cut, sweep)
     return cut
+
+
+def piece(sweep: Sweep, origin: tuple[int, ...]) -> Piece:
+    """The grid of a sweep as one piece of a larger one that begins at `origin`; tiles are of its points per block,
+    and hold one value of every shape-fixing axis."""
+    want = settled(sweep).points_per_block or 1
+    tile = [1] * len(origin)
+    for axis in reversed([i for i, name in enumerate(sweep.axes) if name not in sweep.definition.shape]):
+        tile[axis] = min(sweep.shape[axis], max(1, want))  # fill the fastest axes first
+        want //= tile[axis]
+    return Piece(origin, sweep.shape, tuple(tile))
+
+
+def check_size(cut: Plan, sweep: Sweep) -> None:
+    """Refuse a plan of too many blocks, with what to change."""
+    if len(cut) > MAX_BLOCKS:
+        raise SpecError(
+            f"draws_per_batch: {cut.tiles} tiles x {cut.batches} batches of {sweep.draws_per_batch} make "
+            f"{len(cut)} blocks, over the limit of {MAX_BLOCKS}; give larger batches, or cut the grid"
+        )
 
 
 def settled(sweep: Sweep) -> Sweep:

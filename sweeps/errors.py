@@ -22,6 +22,10 @@ class StoreError(SweepsError, OSError):
     """A store cannot be read or written, or holds something else."""
 
 
+class NoStoreError(StoreError, FileNotFoundError):
+    """There is no store at a place."""
+
+
 class RefusedError(SweepsError, RuntimeError):
     """A request is understood but would lose or mix results."""
 

@@ -24,6 +24,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class SweepStarted:
+    """`blocks` are known to be wanted, `done` of them are in the store."""
+
     fingerprint: str
     blocks: int
     done: int
@@ -43,6 +45,24 @@ class BlockFailed:
 
 
 @dataclass(frozen=True)
+class TileSettled:
+    """All points of a tile have stopped (sweeps with `until`): after so many batches, `narrow` of its points with an
+    interval as narrow as asked for, the others with as many draws as allowed."""
+
+    tile: int
+    batches: int
+    points: int
+    narrow: int
+
+
+@dataclass(frozen=True)
+class MoreWanted:
+    """Points that have not stopped want more draws: so many blocks are now known to be wanted in all."""
+
+    blocks: int
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something a person following the sweep would want to know, such as a lost worker."""
 
@@ -51,11 +71,12 @@ class Notice:
 
 @dataclass(frozen=True)
 class SweepDone:
-    """The end: `missing` blocks are neither done nor failed (the sweep was interrupted)."""
+    """The end: `missing` blocks are neither done nor failed; `ended` names the part of the budget that was used up."""
 
     done: int
     failed: tuple[BlockFailed, ...] = ()
     missing: int = 0
+    ended: str = ""
 
 
-Event = SweepStarted | BlockDone | BlockFailed | Notice | SweepDone
+Event = SweepStarted | BlockDone | BlockFailed | TileSettled | MoreWanted | Notice | SweepDone

@@ -25,10 +25,12 @@ LAUNCH_BYTES = 2**28  # memory of a launch whose width is free
 
 @dataclass(frozen=True)
 class Measured:
-    """What a block yields: moments (*tile, *dims) of every outcome and counts (*tile, *dims, bins) where declared."""
+    """What a block yields: moments (*tile, *dims) of every outcome, counts (*tile, *dims, bins) where declared, and
+    the draws themselves (*tile, *dims, draws) where the sweep keeps them."""
 
     moments: Mapping[str, Moments]
     histograms: Mapping[str, np.ndarray]
+    draws: Mapping[str, np.ndarray]
 
 
 def measure(sweep: Sweep, block: Block, device: str = "cpu") -> Measured:
@@ -38,6 +40,7 @@ def measure(sweep: Sweep, block: Block, device: str = "cpu") -> Measured:
     return Measured(
         {k: Moments.of(v) for k, v in shaped.items()},
         {o.name: histogram(shaped[o.name], o.bins) for o in sweep.definition.outcomes if o.bins is not None},
+        shaped if sweep.keep == "draws" else {},
     )
 
 

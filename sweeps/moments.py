@@ -60,6 +60,15 @@ class Moments:
             np.fmax(self.max, other.max),
         )
 
+    def at(self, index: np.ndarray) -> Moments:
+        """The entries at positions `index` along the first axis."""
+        return Moments(*(a[index] for a in vars(self).values()))
+
+    def where(self, which: np.ndarray, other: Moments) -> Moments:
+        """These entries where `which` bool (first axis,) says so, those of `other` elsewhere."""
+        mask = which.reshape(-1, *[1] * (self.n.ndim - 1))
+        return Moments(*(np.where(mask, a, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
     @property
     def variance(self) -> np.ndarray:
         """Unbiased; NaN below two draws."""

@@ -7,25 +7,30 @@ second record of progress. Running a sweep again therefore measures exactly the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 
-from sweeps.blocks import Block, plan
+from sweeps.agenda import Agenda
+from sweeps.blocks import Block, Plan
+from sweeps.budget import Budget
 from sweeps.devices import describe
-from sweeps.events import BlockDone, BlockFailed, Event, Receipt, SweepDone, SweepStarted
+from sweeps.events import BlockFailed, Event, Receipt, SweepDone, SweepStarted
 from sweeps.measure import Measured, measure
+from sweeps.moments import Moments
 from sweeps.sweep import Sweep
 
 
 class Store(Protocol):
-    """Keeps the blocks of one sweep, cut as `plan(store.sweep)`. Picklable. Any number of processes may write
-    different blocks at once, and the same block too: its bytes are a function of the spec, so the last write
-    changes nothing."""
+    """Keeps the blocks of one sweep, cut as `plan` says. Picklable. Any number of processes may write different
+    blocks at once, and the same block too: its bytes are a function of the spec, so the last write changes nothing."""
 
     @property
     def sweep(self) -> Sweep: ...
+
+    @property
+    def plan(self) -> Plan: ...
 
     def done(self) -> np.ndarray:
         """Which blocks are committed, bool (blocks,)."""
@@ -39,32 +44,45 @@ class Store(Protocol):
         """The ledger's line of a committed block."""
         ...
 
+    def receipts(self) -> list[Receipt]:
+        """The ledger's lines of all committed blocks."""
+        ...
+
+    def moments(self, tile: int, batches: range, outcome: str) -> Iterator[Moments]:
+        """What is stored of an outcome of a tile, batch by batch: moments (points, *dims), all of them committed."""
+        ...
+
 
 class Executor(Protocol):
     """Measures blocks somewhere and writes them to the store it is handed. Closing the iterator stops the work."""
 
     @property
     def workers(self) -> str:
-        """Who works, in words, for the person watching."""
+        """Who works, in words, for the person watching; asked only if there is work."""
         ...
 
-    def run(self, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
-        """Yield BlockDone or BlockFailed for every block, in any order, and Notices."""
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
+        """Yield BlockDone or BlockFailed for every block, in any order, and Notices. None among the blocks means
+        that none is to be had at present: ask again after the next event was taken in."""
         ...
 
 
-def run(store: Store, executor: Executor) -> Iterator[Event]:
-    """Measure the blocks that the store does not hold, as an iterator of events."""
-    cut, done = plan(store.sweep), store.done()
-    yield SweepStarted(store.sweep.fingerprint, len(cut), int(done.sum()), executor.workers)
-    finished, failed = int(done.sum()), []
-    for event in executor.run((cut[int(i)] for i in np.flatnonzero(~done)), store):
-        if isinstance(event, BlockDone):
-            finished += 1
-        elif isinstance(event, BlockFailed):
+def run(store: Store, executor: Executor, budget: Budget | None = None) -> Iterator[Event]:
+    """Measure the blocks that the store lacks, within the budget, as an iterator of events."""
+    agenda, failed = Agenda(store, budget), []
+    settled = list(agenda.start())
+    done = agenda.closed.all()
+    workers = "" if done else executor.workers
+    yield SweepStarted(store.sweep.fingerprint, agenda.wanted, agenda.measured, workers)
+    yield from settled
+    for event in () if done else executor.run(agenda.blocks(), store):
+        follows = agenda.see(event)
+        if isinstance(event, BlockFailed):
             failed.append(event)
         yield event
-    yield SweepDone(finished, tuple(failed), len(cut) - finished - len(failed))
+        yield from follows
+    missing = agenda.wanted - agenda.measured - len(failed)
+    yield SweepDone(agenda.measured, tuple(failed), missing, agenda.ended)
 
 
 def perform(block: Block, store: Store, device: str) -> Receipt:

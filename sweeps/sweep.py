@@ -27,8 +27,10 @@ from pydantic.fields import FieldInfo
 
 from sweeps import catalog, randomness, statistics
 from sweeps.axes import MAX_POINTS, Axis, Value, plain, shown
+from sweeps.budget import Budget
 from sweeps.errors import SpecError, UnknownNameError, unknown
 from sweeps.statistic import Parameters, Statistic
+from sweeps.stopping import Until
 
 MAX_POINTS_PER_BLOCK = 2**20
 MAX_BLOCK_VALUES = 2**26  # numbers one block holds before they are reduced: 512 MiB of float64
@@ -65,7 +67,9 @@ class Sweep(BaseModel):
     name: str = Field(pattern=NAME, description="letters, digits, dot, dash and underscore; at most 100")
     statistic: str = Field(description="what is measured: see `sweeps statistics`")
     seed: int = Field(0, ge=0, lt=2**63, strict=True, description="seed of all randomness")
-    draws: int = Field(ge=1, le=2**40, strict=True, description="random networks at every point")
+    draws: int = Field(
+        ge=1, le=2**40, strict=True, description="random networks at every point; the most of them with `until`"
+    )
     draws_per_batch: int = Field(256, ge=1, le=2**26, strict=True, description="unit of storage; changes no draw")
     points_per_block: int | None = Field(
         None,
@@ -74,10 +78,13 @@ class Sweep(BaseModel):
         strict=True,
         description="points of a tile; by default sized for blocks of seconds",
     )
+    until: Until | None = Field(None, description="stop at a point once its interval is narrow enough")
+    keep: Literal["moments", "draws"] = Field("moments", description="draws: store every draw beside the moments")
     precision: Literal["float32", "tf32"] = Field("float32", description="matrix products on a GPU")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     axes: dict[str, Axis] = Field(description="a list, or linspace, logspace = [start, stop, count], or range")
     fixed: dict[str, Value] = Field(default_factory=dict, description="parameters held at one value")
+    budget: Budget = Field(default_factory=lambda: Budget.model_validate({}), description="what it may spend")
     store: StoreSettings | None = Field(None, description="where the numbers go")
     track: TrackSettings = Field(default_factory=lambda: TrackSettings.model_validate({}), description="MLflow")
 
@@ -141,6 +148,7 @@ class Sweep(BaseModel):
         defaults = {k: f.default for k, f in fields.items() if k not in self.axes and not f.is_required()}
         object.__setattr__(self, "fixed", {k: (defaults | fixed)[k] for k in fields if k in defaults or k in fixed})
         self._check_limits(statistic)
+        self._check_until(statistic)
         self._check_combinations(statistic)
         return self
 
@@ -164,6 +172,18 @@ class Sweep(BaseModel):
             )
         if self.track.by is not None and self.track.by not in self.axes:
             raise ValueError(f"track.by: {unknown('axis', self.track.by, self.axes)}")
+
+    def _check_until(self, statistic: Statistic) -> None:
+        if self.until is None:
+            return
+        known = [o.name for o in statistic.outcomes]
+        if self.until.outcome not in known:
+            raise ValueError(f"until.outcome: {unknown('outcome', self.until.outcome, known)}")
+        if self.until.min_draws > self.draws:
+            raise ValueError(
+                f"until.min_draws must be at most draws = {self.draws}, the most that a point may get, "
+                f"got {self.until.min_draws}"
+            )
 
     def _check_combinations(self, statistic: Statistic) -> None:
         """Rules between parameters (they may involve shape-fixing ones only) hold at every combination of those."""
@@ -213,6 +233,8 @@ class Sweep(BaseModel):
             "draws": self.draws,
             "draws_per_batch": self.draws_per_batch,
             "precision": self.precision,
+            **({"keep": self.keep} if self.keep != "moments" else {}),
+            **({f"until.{k}": v for k, v in self.until.model_dump().items()} if self.until else {}),
             "order of axes": list(self.axes),
             **{f"axes.{k}": list(v) for k, v in self.axes.items()},
             **{f"fixed.{k}": v for k, v in self.fixed.items() if v != defaults.get(k)},
@@ -291,7 +313,12 @@ def _first(error: ValidationError) -> tuple[str, str]:
 
 
 def _keys_beside(parts: list[str]) -> list[str]:
-    tables: dict[str, type[BaseModel]] = {"store": StoreSettings, "track": TrackSettings}
+    tables: dict[str, type[BaseModel]] = {
+        "store": StoreSettings,
+        "track": TrackSettings,
+        "until": Until,
+        "budget": Budget,
+    }
     return list(tables.get(parts[0], Sweep).model_fields)
 
 

@@ -91,22 +91,22 @@ def test_equal_sweeps_make_equal_files_but_for_the_ledger(toy: SpecMaker, tmp_pa
         fill(store)
     a, b = (files(tmp_path / name) for name in "ab")
     assert a.keys() == b.keys()
-    assert {k: v for k, v in a.items() if not k.startswith("commit/c/")} == {
-        k: v for k, v in b.items() if not k.startswith("commit/c/")
+    assert {k: v for k, v in a.items() if not k.startswith("piece-0/commit/c/")} == {
+        k: v for k, v in b.items() if not k.startswith("piece-0/commit/c/")
     }
 
 
 def test_chunks_without_a_mark_are_not_done(store: ZarrStore, tmp_path: Path) -> None:
     perform(plan(store.sweep)[0], store, "cpu")
-    shutil.rmtree(tmp_path / "a.zarr" / "commit" / "c")
-    assert list((tmp_path / "a.zarr" / "level" / "c").rglob("*"))
+    shutil.rmtree(tmp_path / "a.zarr" / "piece-0" / "commit" / "c")
+    assert list((tmp_path / "a.zarr" / "piece-0" / "level" / "c").rglob("*"))
     assert not store.done().any()
 
 
 def test_the_mark_is_written_last(store: ZarrStore, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    original = ZarrStore._array
-    monkeypatch.setattr(ZarrStore, "_array", lambda self, name: order.append(name) or original(self, name))
+    original = ZarrStore.array
+    monkeypatch.setattr(ZarrStore, "array", lambda self, piece, name: order.append(name) or original(self, piece, name))
     perform(plan(store.sweep)[0], store, "cpu")
     assert order == ["level", "level_histogram", "positive", "walk", "root", "commit"]
 
@@ -124,7 +124,7 @@ def test_no_two_blocks_share_a_file(store: ZarrStore, tmp_path: Path) -> None:
 
 def test_plain_xarray_opens_it(store: ZarrStore) -> None:
     fill(store)
-    dataset = xr.open_zarr(store.url)
+    dataset = xr.open_zarr(store.url, group="piece-0")
     assert dataset.walk.dims == ("size", "shift", "colour", "batch", "step", "moment")
     assert dataset.colour.values.tolist() == ["red", "blue"]
     assert dataset.level.attrs["long_name"] == "mean of the first normals"
@@ -191,12 +191,12 @@ class TestRefusals:
             ZarrStore.create(store.url, toy(seed=9))
 
     def test_chunks_that_are_not_our_blocks_are_refused(self, store: ZarrStore, tmp_path: Path) -> None:
-        root = tmp_path / "a.zarr" / "zarr.json"
+        root = tmp_path / "a.zarr" / "piece-0" / "zarr.json"
         text = json.loads(root.read_text())
         grid = text["consolidated_metadata"]["metadata"]["level"]["chunk_grid"]["configuration"]
         grid["chunk_shape"][1] += 1
         root.write_text(json.dumps(text))
-        with pytest.raises(StoreError, match=r"array 'level' has chunks .*, its blocks need"):
+        with pytest.raises(StoreError, match=r"array 'piece-0/level' has chunks .*, its blocks need"):
             ZarrStore.open(store.url)
 
     @pytest.mark.parametrize("root", ["[]", "{}", '{"attributes": []}', '{"attributes": {"relu_sweeps": {"spec": 1}}}'])
@@ -240,17 +240,17 @@ def test_file_urls_name_the_path(toy: SpecMaker, tmp_path: Path) -> None:
 
 def test_strange_files_among_the_marks_are_left_alone(store: ZarrStore, tmp_path: Path) -> None:
     perform(plan(store.sweep)[0], store, "cpu")
-    (tmp_path / "a.zarr" / "commit" / "c" / ".nfs0001").write_text("x")
+    (tmp_path / "a.zarr" / "piece-0" / "commit" / "c" / ".nfs0001").write_text("x")
     assert store.done().sum() == 1
 
 
 def test_a_damaged_chunk_is_named_and_can_be_measured_anew(store: ZarrStore, tmp_path: Path) -> None:
     fill(store)
     whole = store.content_hash()
-    [chunk, *_] = sorted(p for p in (tmp_path / "a.zarr" / "level" / "c").rglob("*") if p.is_file())
+    [chunk, *_] = sorted(p for p in (tmp_path / "a.zarr" / "piece-0" / "level" / "c").rglob("*") if p.is_file())
     chunk.write_bytes(chunk.read_bytes()[:10])
     with pytest.raises(
-        StoreError, match=r"of 'level' cannot be read: .*; remove commit/c/[0-9/]+ from the store"
+        StoreError, match=r"of 'level' cannot be read: .*; remove piece-0/commit/c/[0-9/]+ from the store"
     ) as error:
         store.content_hash()
     mark = str(error.value).split("remove ")[1].split(" ")[0]
@@ -262,18 +262,18 @@ def test_a_damaged_chunk_is_named_and_can_be_measured_anew(store: ZarrStore, tmp
 def test_a_full_disk_ends_the_sweep_in_one_line_and_keeps_what_is_there(
     store: ZarrStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = ZarrStore._array
+    original = ZarrStore.array
     puts = iter(range(1000))
 
-    def full(self: ZarrStore, name: str):
+    def full(self: ZarrStore, piece: int, name: str):
         if next(puts) > 15:
             raise OSError(28, "No space left on device\nand many more lines")
-        return original(self, name)
+        return original(self, piece, name)
 
-    monkeypatch.setattr(ZarrStore, "_array", full)
+    monkeypatch.setattr(ZarrStore, "array", full)
     with pytest.raises(StoreError, match=r"cannot be written: \[Errno 28\] No space left on device; .*run again$"):
         fill(store)
-    monkeypatch.setattr(ZarrStore, "_array", original)
+    monkeypatch.setattr(ZarrStore, "array", original)
     assert 0 < store.done().sum() < len(plan(store.sweep))
     fill(store)
     assert store.done().all()
@@ -283,7 +283,7 @@ def test_a_half_made_store_is_made_again(toy: SpecMaker, tmp_path: Path) -> None
     store = ZarrStore.create(str(tmp_path / "a.zarr"), toy())
     whole = files(tmp_path)
     (tmp_path / "a.zarr" / "zarr.json").unlink()
-    shutil.rmtree(tmp_path / "a.zarr" / "walk")
+    shutil.rmtree(tmp_path / "a.zarr" / "piece-0" / "walk")
     ZarrStore.create(store.url, toy())
     assert files(tmp_path) == whole
 
@@ -305,7 +305,7 @@ def test_verify_finds_a_changed_byte(store: ZarrStore) -> None:
     assert store.verify(block, "cpu") == []
     values = store.read(block)["walk"]
     values[..., 2] += 1e-12
-    store.group["walk"][(*block.slices, slice(block.batch, block.batch + 1))] = np.expand_dims(values, 3)
+    store.array(0, "walk")[(*block.slices, slice(block.batch, block.batch + 1))] = np.expand_dims(values, 3)
     assert store.verify(block, "cpu") == ["walk"]
 
 
@@ -346,9 +346,9 @@ def test_a_writer_killed_at_any_instant_leaves_nothing_torn(store: ZarrStore, tm
 def test_gc_removes_what_killed_writers_left_and_nothing_else(store: ZarrStore, tmp_path: Path) -> None:
     fill(store)
     before = files(tmp_path)
-    level = tmp_path / "a.zarr" / "level" / "c" / "0"
+    level = tmp_path / "a.zarr" / "piece-0" / "level" / "c" / "0"
     (level / "0#3").write_bytes(b"half")
     assert store.gc() == [], "its writer may be alive"
     os.utime(level / "0#3", (0, 0))
-    assert store.gc() == [os.path.join("level", "c", "0", "0#3")]
+    assert store.gc() == [os.path.join("piece-0", "level", "c", "0", "0#3")]
     assert files(tmp_path) == before

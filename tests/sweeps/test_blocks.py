@@ -20,7 +20,7 @@ def test_blocks_partition_points_and_batches_exactly(spec: dict) -> None:
     sweep = Sweep.of(spec)
     covered = np.zeros((*sweep.shape, sweep.batches), dtype=int)
     for i, block in enumerate(plan(sweep)):
-        assert block.index == i == plan(sweep).index_of(block.tile, block.batch)
+        assert block.index == i == plan(sweep).index_of(0, block.tile, block.batch)
         covered[(*block.slices, block.batch)] += 1
     assert (covered == 1).all()
 
@@ -31,7 +31,7 @@ def test_a_tile_owns_whole_chunks_and_one_shape(spec: dict) -> None:
     cut = plan(sweep)
     for block in cut:
         for name, start, stop, tile, n in zip(
-            sweep.axes, block.starts, block.stops, cut.tile, sweep.shape, strict=True
+            sweep.axes, block.starts, block.stops, cut.pieces[0].tile, sweep.shape, strict=True
         ):
             assert start % tile == 0
             assert stop == min(start + tile, n)
@@ -84,6 +84,6 @@ def test_too_many_blocks_are_refused_with_what_to_change() -> None:
 def test_a_million_points_make_thousands_of_blocks() -> None:
     axes = {"shift": {"linspace": [0, 1, 15625]}, "size": {"range": [1, 64]}}
     cut = plan(Sweep.of(toy_spec(axes=axes, draws=8)))
-    assert np.prod(cut.shape) == 1_000_000
+    assert np.prod(cut.pieces[0].shape) == 1_000_000
     assert len(cut) <= MAX_TILES
-    assert cut[len(cut) - 1].stops == cut.shape
+    assert cut[len(cut) - 1].stops == cut.pieces[0].shape

@@ -1,0 +1,244 @@
+"""What a store says of itself: made whole and empty before the first block, read back, and extended.
+
+The root says which sweep the store was created for, `extension-<n>` which larger one it holds since; each is put
+in one piece, and only where there is none, so that of two extensions at once one comes second. Everything else is
+made from that: what a killed extension left unmade is made by whoever measures next.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import obstore
+import zarr
+from zarr.storage import MemoryStore
+
+from storage import layout
+from storage.layout import ATTRIBUTE, LAYOUT, ArrayLayout
+from storage.objects import connect, create_only, first_line, listing
+from sweeps.blocks import Piece, Plan
+from sweeps.errors import NoStoreError, StoreError, SweepsError
+from sweeps.extension import extended, extended_plan
+from sweeps.sweep import Sweep
+
+ROOT = "zarr.json"
+EXTENSION = re.compile(r"extension-(\d+)/?")
+
+
+@dataclass(frozen=True)
+class Held:
+    """The sweep a store holds after its last extension, its plan, and the attributes that say so."""
+
+    sweep: Sweep
+    cut: Plan
+    attributes: dict[str, Any]
+    extensions: int
+
+
+def held(url: str) -> Held:
+    """What a store holds.
+
+    Raises:
+        NoStoreError: no store there yet.
+        StoreError: it cannot be read, is not ours, or is of another layout.
+    """
+    try:
+        objects = connect(url)
+        root = _ours(url, _get(objects, ROOT))
+        number, latest = _latest(objects)
+        attributes = _ours(url, latest) if number else root
+    except FileNotFoundError:
+        raise NoStoreError(f"{url}: no store there; create it with `sweeps run`") from None
+    except SweepsError:
+        raise
+    except Exception as error:
+        raise StoreError(f"{url} cannot be read: {first_line(error)}") from None
+    return _held(url, attributes, number)
+
+
+def _held(url: str, attributes: dict[str, Any], number: int) -> Held:
+    if attributes["layout"] != LAYOUT:
+        raise StoreError(f"{url} has layout {attributes['layout']}, this version reads layout {LAYOUT}")
+    try:
+        sweep = Sweep.of(attributes["spec"])
+    except SweepsError as error:
+        raise StoreError(f"{url} holds a sweep that this version does not know: {error}") from None
+    if sweep.fingerprint != attributes["fingerprint"]:
+        raise StoreError(f"{url}: the spec does not match its fingerprint; it was edited, or made by another version")
+    return Held(sweep, layout.stored_plan(sweep, attributes["pieces"]), attributes, number)
+
+
+def create(url: str, sweep: Sweep, cut: Plan, made_by: Mapping[str, str]) -> None:
+    """Make a new store, empty. The root comes last: a half-made store has none and is simply made again.
+
+    Raises:
+        StoreError: the place holds something else, or cannot be written.
+    """
+    arrays = layout.arrays(sweep, cut, cut.pieces[0])
+    _refuse_foreign(url, arrays)
+    objects = connect(url, create=True)
+    try:
+        found = _put_piece(objects, 0, arrays)
+        obstore.put(objects, ROOT, _written(_consolidated(_document(sweep, cut, made_by), [found])))
+    except Exception as error:
+        raise StoreError(f"store.url {url!r} cannot be written: {first_line(error)}") from None
+
+
+def extend(url: str, change: Callable[[Sweep], Sweep], made_by: Mapping[str, str]) -> Held:
+    """Record that a store holds a larger sweep from now on; see `ZarrStore.extend`."""
+    objects = connect(url)
+    while True:
+        now = held(url)
+        larger = extended(now.sweep, change(now.sweep))
+        if larger.fingerprint == now.sweep.fingerprint:
+            return now
+        cut = extended_plan(now.cut, now.sweep, larger)
+        try:
+            first = create_only(objects, _record(now.extensions + 1), _written(_document(larger, cut, made_by)))
+        except Exception as error:
+            raise StoreError(f"{url} cannot be written: {first_line(error)}") from None
+        if first:
+            mend(url, larger, cut)
+            return held(url)
+
+
+def mend(url: str, sweep: Sweep, cut: Plan) -> None:
+    """Make the pieces that are not there yet, and arrays as long as their batches; all is well if others do too."""
+    objects = connect(url)
+    try:
+        found = [_mended(objects, i, piece, sweep, cut) for i, piece in enumerate(cut.pieces)]
+        root = _get(objects, ROOT)
+        fresh = _consolidated(root, found)
+        if fresh != root:
+            obstore.put(objects, ROOT, _written(fresh))
+    except Exception as error:
+        raise StoreError(f"{url} cannot be written: {first_line(error)}") from None
+
+
+def _mended(objects: Any, index: int, piece: Piece, sweep: Sweep, cut: Plan) -> dict[str, Any]:
+    """The metadata of a piece, which is there by now and as long as it should be."""
+    found = _find(objects, f"{layout.piece_name(index)}/{ROOT}")
+    if found is None:
+        return _put_piece(objects, index, layout.arrays(sweep, cut, piece))
+    return _lengthened(objects, index, len(piece.shape), cut.batches, found)
+
+
+def _lengthened(objects: Any, index: int, axis: int, batches: int, found: dict[str, Any]) -> dict[str, Any]:
+    """Readers other than ours go by the metadata of the arrays; it only ever grows."""
+    folder, arrays = layout.piece_name(index), found["consolidated_metadata"]["metadata"]
+    batched = [name for name, array in arrays.items() if "batch" in array["dimension_names"][axis : axis + 1]]
+    short = [name for name in batched if arrays[name]["shape"][axis] < batches]
+    for name in short:
+        arrays[name]["shape"][axis] = batches
+        obstore.put(objects, f"{folder}/{name}/{ROOT}", _written(arrays[name]))
+    if short:
+        obstore.put(objects, f"{folder}/{ROOT}", _written(found))
+    return found
+
+
+def _put_piece(objects: Any, index: int, arrays: tuple[ArrayLayout, ...]) -> dict[str, Any]:
+    """Make a piece, empty, and give its metadata. The group's own comes last."""
+    contents: dict[str, Any] = {}
+    memory = MemoryStore(contents)
+    group = zarr.create_group(memory, zarr_format=3)
+    for array in arrays:
+        made = _create(group, array)
+        if array.values is not None:
+            made[:] = array.values.astype(object) if array.dtype == "str" else array.values
+    with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3; readers may ignore it
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(memory)
+    for key in sorted(contents, key=lambda k: k == ROOT):
+        obstore.put(objects, f"{layout.piece_name(index)}/{key}", contents[key].to_bytes())
+    return json.loads(contents[ROOT].to_bytes())
+
+
+def _consolidated(root: dict[str, Any], pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """The root's metadata with that of its pieces, where readers such as xarray look for it."""
+    metadata: dict[str, Any] = {}
+    for index, piece in enumerate(pieces):
+        folder, held = layout.piece_name(index), piece["consolidated_metadata"]
+        metadata[folder] = {**piece, "consolidated_metadata": {**held, "metadata": {}}}
+        metadata |= {f"{folder}/{name}": array for name, array in held["metadata"].items()}
+    inline = {"kind": "inline", "must_understand": False, "metadata": metadata}
+    return {**root, "consolidated_metadata": inline}
+
+
+def _create(group: zarr.Group, array: ArrayLayout) -> zarr.Array:
+    return group.create_array(
+        array.name,
+        shape=array.shape,
+        chunks=array.chunks,
+        dtype=str if array.dtype == "str" else array.dtype,
+        fill_value=array.fill,
+        dimension_names=array.dims,
+        attributes=dict(array.attributes),
+        config={"write_empty_chunks": True},
+    )
+
+
+def _written(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=2).encode()
+
+
+def _document(sweep: Sweep, cut: Plan, made_by: Mapping[str, str]) -> dict[str, Any]:
+    """A group's metadata that says which sweep the store holds."""
+    attributes = layout.attributes(sweep, cut)
+    attributes[ATTRIBUTE] = {**attributes[ATTRIBUTE], "made_by": dict(made_by)}
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def _ours(url: str, document: Any) -> dict[str, Any]:
+    attributes = document.get("attributes") if isinstance(document, dict) else None
+    ours = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
+    if not isinstance(ours, dict) or not {"layout", "spec", "fingerprint", "pieces"} <= ours.keys():
+        raise StoreError(f"{url} holds a Zarr group that is not a sweep; give another store.url")
+    return ours
+
+
+def _record(number: int) -> str:
+    return f"extension-{number}/{ROOT}"
+
+
+def _extensions(objects: Any) -> list[int]:
+    found = obstore.list_with_delimiter(objects)["common_prefixes"]
+    return [int(match[1]) for path in found if (match := EXTENSION.fullmatch(path))]
+
+
+def _latest(objects: Any) -> tuple[int, Any]:
+    """The last extension there is: (number, document), or (0, None)."""
+    for number in sorted(_extensions(objects), reverse=True):
+        if (document := _find(objects, _record(number))) is not None:
+            return number, document  # else its writer was killed before it was there
+    return 0, None
+
+
+def _get(objects: Any, key: str) -> Any:
+    return json.loads(bytes(obstore.get(objects, key).bytes()))
+
+
+def _find(objects: Any, key: str) -> Any:
+    try:
+        return _get(objects, key)
+    except FileNotFoundError:
+        return None
+
+
+def _refuse_foreign(url: str, arrays: tuple[ArrayLayout, ...]) -> None:
+    """A place that holds anything but the beginnings of this store is somebody else's."""
+    try:
+        objects = connect(url)
+    except FileNotFoundError:
+        return
+    folder = layout.piece_name(0)
+    filled = tuple(f"{folder}/{a.name}/c/" for a in arrays if a.values is None)
+    for key, _ in listing(objects):
+        if key != ROOT and not key.startswith(f"{folder}/"):
+            raise StoreError(f"store.url {url!r} is not empty and not a sweep: it holds {key!r}; give another place")
+        if key.startswith(filled):
+            raise StoreError(f"store.url {url!r} holds blocks of a sweep without its zarr.json; give another place")
