@@ -6,7 +6,9 @@ import json
 import random
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -275,6 +277,32 @@ def track(store: StoreUrl, uri: Annotated[str | None, typer.Option(help="trackin
     from storage.zarr_store import ZarrStore
 
     typer.echo(rebuild(ZarrStore.open(store), uri))
+
+
+@app.command()
+def chaos(
+    spec: Spec,
+    kills: Annotated[int, typer.Option(min=1, help="how many disturbances")] = 20,
+    seed: Annotated[int, typer.Option(help="of their times and kinds")] = 0,
+    raylets: Annotated[int, typer.Option(min=1, help="of one worker each")] = 2,
+    keep: Annotated[
+        Path | None, typer.Option(help="a new folder for stores and logs; default: a temporary one")
+    ] = None,
+) -> None:
+    """Run a sweep while killing workers, raylets, driver and MLflow server, and compare with an undisturbed run."""
+    from deploy.chaos import chaos as disturb
+
+    sweep = Sweep.from_toml(spec)
+    with ExitStack() as stack:
+        if keep is None:
+            keep = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        elif keep.exists():
+            raise SpecError(f"--keep {str(keep)!r} exists already; give a new folder")
+        keep.mkdir(parents=True, exist_ok=True)
+        verdict = disturb(sweep, kills, seed, keep.absolute(), typer.echo, raylets)
+    typer.echo(verdict)
+    if not verdict.clean:
+        raise typer.Exit(FAILED)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -126,7 +126,7 @@ class Agenda:
             yield from self._lease(int(index))
             if self.ended:
                 return
-        while self._ordered or self._under_way:
+        while self.sweep.until and (self._ordered or self._under_way):
             if self._ordered:
                 yield from self._lease(self._ordered.popleft())
             else:

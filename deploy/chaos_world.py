@@ -1,0 +1,173 @@
+"""What `sweeps chaos` disturbs: a Ray cluster of several raylets, a driver process and an MLflow server, all real."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from deploy.flaky_store import FlakyStore
+from storage.tracking import rebuild
+from sweeps.errors import SweepsError
+from sweeps.sweep import TrackSettings
+
+START = 90.0  # seconds that a server may take to start
+ANSWER = 1.0
+
+
+class Process:
+    """A process of ours in a group of its own, its output in a log."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        with log.open("a") as file:
+            self._process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+
+    def wait(self, seconds: float | None) -> int | None:
+        """Its exit status, or None if it goes on after so many seconds."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class World:
+    """Started and ended as a context."""
+
+    def __init__(self, folder: Path, raylets: int) -> None:
+        self.folder, self.raylets = folder, raylets
+
+    def __enter__(self) -> Self:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.nodes: list[Any] = [self.cluster.add_node(num_cpus=1) for _ in range(self.raylets)]
+        self.port = _free_port()
+        self._serve()
+        self.drivers: list[Process] = []
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*self.drivers, self.server):
+            process.kill()
+        self.cluster.shutdown()
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _serve(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        self.server = Process(command, self.folder / "server.log")
+
+    def driver(self, store: FlakyStore) -> Process:
+        """A driver that runs the store's sweep to its end."""
+        command = [sys.executable, "-m", "deploy.chaos_world", store.url, self.cluster.address, self.tracking_uri]
+        started = Process(command, self.folder / "driver.log")
+        self.drivers = [started]
+        return started
+
+    def disturb(self, kind: str, driver: Process, store: FlakyStore, dice: random.Random) -> bool:
+        """Do it, and what a supervisor would do about it; whether there was anything to disturb."""
+        match kind:
+            case "worker":
+                return self._kill_worker(dice)
+            case "raylet":
+                place = dice.randrange(len(self.nodes))
+                self.cluster.remove_node(self.nodes[place], allow_graceful=False)
+                self.nodes[place] = self.cluster.add_node(num_cpus=1)
+            case "driver":
+                driver.kill()
+            case "server":
+                self.server.kill()
+                self._serve()
+            case "write":
+                store.order_failure(dice.choice(["chunk", "mark"]))
+        return True
+
+    def _kill_worker(self, dice: random.Random) -> bool:
+        raylets = [node.all_processes["raylet"][0].process.pid for node in self.nodes]
+        workers = [p for pid in raylets for p in psutil.Process(pid).children() if _is_worker(p)]
+        if not workers:
+            return False
+        with contextlib.suppress(psutil.NoSuchProcess):
+            dice.choice(workers).kill()
+        return True
+
+    def published_twice(self, store: FlakyStore) -> int:
+        """MLflow runs and metric values of a finished sweep that are there more than once; what an outage left out
+        is caught up with first, as `sweeps track` does."""
+        self._until_served()
+        rebuild(store, self.tracking_uri)
+        from mlflow import MlflowClient
+
+        client, twice = MlflowClient(self.tracking_uri), 0
+        experiment = client.get_experiment_by_name(store.sweep.track.experiment)
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id], f"tags.`sweeps.store` = '{store.url}'")
+        names = Counter(run.data.tags["sweeps.slice"] for run in runs)
+        twice += sum(n - 1 for n in names.values())
+        for run in runs:
+            for key in run.data.metrics:
+                steps = Counter(metric.step for metric in client.get_metric_history(run.info.run_id, key))
+                twice += sum(n - 1 for n in steps.values())
+        return twice
+
+    def _until_served(self) -> None:
+        end = time.monotonic() + START
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.tracking_uri}/health", timeout=ANSWER):
+                return
+            time.sleep(0.2)
+        raise SweepsError(f"the MLflow server does not start; see {self.folder / 'server.log'}")
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[0].startswith("ray::Worker")
+    except (psutil.Error, IndexError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _drive(url: str, address: str, tracking_uri: str) -> int:
+    """The driver's process: exit status 0 when all is measured, 3 where blocks failed, 2 where the store did."""
+    from deploy.session import Where, run_store
+    from sweeps.events import SweepDone
+
+    store, end = FlakyStore.open(url), None
+    tracking = store.sweep.track.model_copy(update={"uri": tracking_uri})
+    for event in run_store(store, Where(address=address), tracking=TrackSettings.model_validate(tracking)):
+        print(time.strftime("%X"), event, flush=True)
+        end = event
+    return 0 if isinstance(end, SweepDone) and not end.failed and not end.missing else 3
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(_drive(*sys.argv[1:]))
+    except SweepsError as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(2)
