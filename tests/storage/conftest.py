@@ -42,24 +42,25 @@ def notebook(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, re
         monkeypatch.setattr(figures, "draw", lambda ds, outcome: Figure())
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Server:
     """A real `mlflow server` with workers of its own, on a port that stays the same over restarts."""
 
-    def __init__(self, folder: Path, database: Path) -> None:
-        self.folder = folder
-        shutil.copy(database, folder / "server.db")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+    def __init__(self, folder: Path, backend: str) -> None:
+        self.folder, self.backend, self.port = folder, backend, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        where = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        where += ["--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"]
+        where = ["--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"]
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), *where]
-        log = (self.folder / "server.log").open("a")
-        with log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        secret = {**os.environ, "MLFLOW_BACKEND_STORE_URI": self.backend}  # arguments are for all to see
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(command, env=secret, stdout=log, stderr=log, start_new_session=True)
         for _ in range(600):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=1):
                 return
@@ -73,7 +74,8 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), database)
+    folder = tmp_path_factory.mktemp("server")
+    server = Server(folder, f"sqlite:///{shutil.copy(database, folder / 'server.db')}")
     server.start()
     yield server
     server.kill()
