@@ -36,6 +36,7 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "PGCONNECT_TIMEOUT": "5",
 }
@@ -47,6 +48,9 @@ SECRET = re.compile(r"(?<=://)[^/\s'\"]*@")
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")  # variables that hold one
 SQLALCHEMY = re.compile(
     r"\(\w+\.OperationalError\) (connection failed: )?(connection to server .*? failed: )?(FATAL: )?|\(Background on .*"
+)
+GONE = re.compile(  # aborted, reset, closed: it died while it was asked
+    "connection (refused|aborted|reset)|closed the connection|(start|shutt)ing (up|down)", re.IGNORECASE
 )
 DATABASE = re.compile(r"(postgresql|mysql|mssql)(\+\w+)?://")
 
@@ -199,8 +203,9 @@ class Run:
             self.tags |= different
 
     def resume(self) -> None:
-        """Set it running, whatever it was taken for."""
-        self.client.update_run(self.id, status="RUNNING")
+        """Set it running, if somebody has closed it."""
+        if self.client.get_run(self.id).info.status != "RUNNING":
+            self.client.update_run(self.id, status="RUNNING")
         self.status = "RUNNING"
 
     def end(self, status: str, end: int) -> None:
@@ -254,8 +259,8 @@ def reason(error: Exception, uri: str = "") -> str:
         why = f"{UNREACHABLE}: {innermost[1].lower()}"
     elif status:  # its database is away, or a proxy has no server behind it
         why = f"{UNREACHABLE}: it answers with status {status[1]}"
-    elif refused := re.search(r"connection (refused|aborted)", text, re.IGNORECASE):  # aborted: it died while asked
-        why = f"{UNREACHABLE}: connection {refused[1].lower()}"
+    elif gone := GONE.search(text):
+        why = f"{UNREACHABLE}: {gone[0].lower()}"
     elif re.search(r"timed? ?out", text, re.IGNORECASE):
         why = f"{UNREACHABLE}: timed out"
     else:

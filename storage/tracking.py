@@ -170,9 +170,9 @@ class _Tracker:
         if self.errand is not None:
             yield from self._lose(TimeoutError("timed out"))
         status = "FAILED" if self.failed else "FINISHED" if self.done.all() else "KILLED"
-        for work, what in ((partial(self._close, status), ""), (self.book.illustrate, "artifacts: ")):
+        for work, what in ((partial(self._end, status), ""), (self.book.illustrate, "artifacts: ")):
             if not self.lost:
-                yield from self._try(work, what=what)
+                yield from self._try(partial(self._twice, work), what=what)
 
     def stop(self, status: str, close: Callable[[], None]) -> None:
         """Mark an interrupted sweep's run within PATIENCE, while the work is being stopped."""
@@ -219,9 +219,6 @@ class _Tracker:
         self.book.publish(done)
         if not done.all():  # somebody else may have closed it
             self.book.parent.resume()
-
-    def _close(self, status: str, done: np.ndarray) -> None:
-        self._twice(partial(self._end, status), done)
 
     def _end(self, status: str, done: np.ndarray) -> None:
         self.book.look(done)

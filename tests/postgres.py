@@ -53,7 +53,7 @@ class PostgreSQL:
         with (self.folder / "log").open("a") as log:
             command = [self.programs / "postgres", *where, *QUICK]
             self.process = subprocess.Popen(command, **self.who, cwd="/", stdout=log, stderr=log)
-        for _ in range(600):
+        for _ in range(3000):
             if (
                 subprocess.run([self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]).returncode
                 == 0
@@ -70,10 +70,15 @@ class PostgreSQL:
             cursor = connection.execute(statement)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
+    @property
+    def is_up(self) -> bool:
+        return self.process.poll() is None
+
     def kill(self) -> None:
         """Stop as a crash would: connections are cut, and the next start recovers from the log."""
-        self.process.send_signal(signal.SIGQUIT)
-        self.process.wait()
+        if self.is_up:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait()
 
     def remove(self) -> None:
         self.kill()

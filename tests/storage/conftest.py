@@ -1,4 +1,4 @@
-"""MLflow as it is: a SQLite database, and a server on loopback."""
+"""MLflow as it is: a SQLite database, a server on loopback, and one on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from storage import figures, runs
+from tests.postgres import PostgreSQL, binaries
 
 
 @pytest.fixture(scope="session")
@@ -58,18 +59,24 @@ class Server:
     def start(self) -> None:
         where = ["--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"]
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), *where]
-        secret = {**os.environ, "MLFLOW_BACKEND_STORE_URI": self.backend}  # arguments are for all to see
+        secret = {"MLFLOW_BACKEND_STORE_URI": self.backend}  # arguments are for all to see
+        settings = {**os.environ, **secret, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(command, env=secret, stdout=log, stderr=log, start_new_session=True)
-        for _ in range(600):
+            self.process = subprocess.Popen(command, env=settings, stdout=log, stderr=log, start_new_session=True)
+        for _ in range(3000):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=1):
                 return
             time.sleep(0.1)
         raise TimeoutError((self.folder / "server.log").read_text())
 
+    @property
+    def is_up(self) -> bool:
+        return self.process.poll() is None
+
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.is_up:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +86,43 @@ def server(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator
     server.start()
     yield server
     server.kill()
+
+
+class Team(Server):
+    """What a team has: an `mlflow server` on PostgreSQL, either of which may go away."""
+
+    def __init__(self, folder: Path, postgres: PostgreSQL) -> None:
+        self.postgres = postgres
+        super().__init__(folder, postgres.uri("mlflow"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    programs = binaries()
+    if programs is None:
+        absent = "PostgreSQL's server is not installed (Debian: apt-get install postgresql)"
+        assert os.environ.get("CI") != "true", absent
+        pytest.skip(absent)
+    server = PostgreSQL(programs, free_port())
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def team_server(tmp_path_factory: pytest.TempPathFactory, postgres: PostgreSQL) -> Iterator[Team]:
+    postgres.query("create database mlflow")
+    team = Team(tmp_path_factory.mktemp("team"), postgres)
+    team.start()
+    yield team
+    team.kill()
+
+
+@pytest.fixture
+def team(team_server: Team) -> Team:
+    """Both are up, whatever a test before did to them."""
+    if not team_server.postgres.is_up:
+        team_server.postgres.start()
+    if not team_server.is_up:
+        team_server.start()
+    return team_server
