@@ -2,7 +2,7 @@
 
 MLflow is imported late (it takes seconds). Its defaults are made quiet and impatient, where the environment
 does not say otherwise: no telemetry, no progress bars, five seconds a request, and no retry (it could create a
-run twice).
+run twice). What an outage says is told in one line, without the secrets of a tracking URI.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from storage.slices import Entry
+from storage.slices import Entry, hidden
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,13 +36,23 @@ DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "PGCONNECT_TIMEOUT": "5",
 }
 CHUNK = 1000  # the most that MLflow takes at once
 LOCKED = 5.0  # seconds that another process may hold a database
 MAX_REASON = 160  # characters
 UNREACHABLE = "unreachable"
 SECRET = re.compile(r"(?<=://)[^/\s'\"]*@")
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")  # variables that hold one
+SQLALCHEMY = re.compile(
+    r"\(\w+\.OperationalError\) (connection failed: )?(connection to server .*? failed: )?(FATAL: )?|\(Background on .*"
+)
+GONE = re.compile(  # aborted, reset, closed: it died while it was asked
+    "connection (refused|aborted|reset)|closed the connection|(start|shutt)ing (up|down)", re.IGNORECASE
+)
+DATABASE = re.compile(r"(postgresql|mysql|mssql)(\+\w+)?://")
 
 
 def resolve(uri: str | None) -> str:
@@ -74,6 +85,8 @@ def connect(uri: str) -> MlflowClient:
     path = database(uri)
     if path is not None:
         _probe(path)
+    elif DATABASE.match(uri):
+        _call(uri)
     from mlflow import MlflowClient
 
     with _alone(path) if path is not None else contextlib.nullcontext():
@@ -91,6 +104,14 @@ def _probe(path: Path) -> None:
         raise PermissionError(f"{path} is not writable")
     with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=LOCKED, uri=True)) as found:
         found.execute("pragma user_version")
+
+
+def _call(uri: str) -> None:
+    """The same for a database server: MLflow would try for a hundred seconds."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    create_engine(uri, poolclass=NullPool).connect().close()
 
 
 @contextlib.contextmanager
@@ -122,19 +143,18 @@ def experiment(client: MlflowClient, uri: str, name: str) -> str:
 
 
 def find(client: MlflowClient, experiment_id: str, key: str) -> list[Run]:
-    """The runs of a sweep, oldest first."""
+    """The runs of a sweep, oldest first, in an order that everybody sees alike."""
     found, token = [], None
     while True:
         page = client.search_runs(
             [experiment_id],
             f"tags.`{KEY}` = '{key}'",
-            order_by=["attributes.start_time ASC"],
             page_token=token,
         )
         found += [Run(client, run) for run in page]
         token = page.token
         if not token:
-            return found
+            return sorted(found, key=lambda run: (run.start, run.id))
 
 
 def create(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], start: int) -> Run:
@@ -146,7 +166,7 @@ class Run:
     """One MLflow run and what is known to be in it."""
 
     def __init__(self, client: MlflowClient, run: Found, *, new: bool = False) -> None:
-        self.client, self.id = client, run.info.run_id
+        self.client, self.id, self.start = client, run.info.run_id, run.info.start_time
         self.status, self.ended = run.info.status, run.info.end_time
         self.tags, self.parameters = dict(run.data.tags), dict(run.data.params)
         self._old = set() if new else set(run.data.metrics)
@@ -183,14 +203,19 @@ class Run:
             self.tags |= different
 
     def resume(self) -> None:
-        if self.status != "RUNNING":
+        """Set it running, if somebody has closed it."""
+        if self.client.get_run(self.id).info.status != "RUNNING":
             self.client.update_run(self.id, status="RUNNING")
-            self.status = "RUNNING"
+        self.status = "RUNNING"
 
     def end(self, status: str, end: int) -> None:
         if (self.status, self.ended) != (status, end):
             self.client.set_terminated(self.id, status, end)
             self.status, self.ended = status, end
+
+    def delete(self) -> None:
+        """Out of sight; MLflow keeps it as deleted."""
+        self.client.delete_run(self.id)
 
     def text(self, path: str, data: Any) -> None:
         self.client.log_text(self.id, json.dumps(data, indent=2) + "\n", path)
@@ -199,17 +224,43 @@ class Run:
         self.client.log_figure(self.id, figure, path)
 
 
-def reason(error: Exception) -> str:
+def shown(uri: str) -> str:
+    """A tracking URI without user, password, query and fragment."""
+    if not DATABASE.match(uri):
+        return hidden(uri)
+    scheme, _, rest = uri.partition("://")
+    user, _, place = rest.rpartition("@")
+    if set("?#") & set(user):  # where the password ends is anyone's guess
+        return f"{scheme}://..."
+    return f"{scheme}://{re.sub('[?#].*', '', place)}"
+
+
+def _secrets(uri: str) -> list[str]:
+    """What an error could repeat: passwords, whole or, where one was not quoted, in pieces; the longest first."""
+    password = uri.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    query = uri.partition("?")[2]
+    pieces = [*re.split("[@/?#:]", password), *(v.partition("=")[2] for v in query.split("&"))]
+    found = {password, query, *(p for p in pieces if len(p) > 2), *(os.environ.get(name, "") for name in SECRETS)}
+    return sorted({*found, *map(unquote, found)} - {""}, key=len, reverse=True)
+
+
+def reason(error: Exception, uri: str = "") -> str:
     """An error of MLflow or below in one short line, without secrets."""
     text = " ".join(str(error).split()) or type(error).__name__
-    name = re.search(r"Failed to resolve '([^']+)'", text)
+    text = SQLALCHEMY.sub("", text)
+    for secret in _secrets(uri):
+        text = text.replace(secret, "***")
+    name = re.search(r"[Ff]ailed to resolve (?:host )?'([^']+)'", text)
     innermost = re.search(r"HTTPS?ConnectionPool.*\[Errno -?\d+\] ([^'\")]+)", text)
+    status = re.search(r"too many (\d+) error responses", text)
     if name:
         why = f"{UNREACHABLE}: no host {name[1]!r}"
     elif innermost:
         why = f"{UNREACHABLE}: {innermost[1].lower()}"
-    elif "Connection aborted" in text:  # the server died while it was asked
-        why = f"{UNREACHABLE}: connection aborted"
+    elif status:  # its database is away, or a proxy has no server behind it
+        why = f"{UNREACHABLE}: it answers with status {status[1]}"
+    elif gone := GONE.search(text):
+        why = f"{UNREACHABLE}: {gone[0].lower()}"
     elif re.search(r"timed? ?out", text, re.IGNORECASE):
         why = f"{UNREACHABLE}: timed out"
     else:

@@ -72,3 +72,15 @@ def _artifacts(client: Any, run_id: str, folder: str | None = None) -> Iterator[
             yield from _artifacts(client, run_id, item.path)
         else:
             yield item.path
+
+
+def identities(uri: str | None = None, experiment: str = "sweeps") -> dict[str, str]:
+    """Run ids by slice; slices of which a run was deleted are marked."""
+    from mlflow.entities import ViewType
+
+    with runs.quiet():
+        client = runs.connect(runs.resolve(uri))
+        found = client.get_experiment_by_name(experiment)
+        listed = client.search_runs([found.experiment_id], run_view_type=ViewType.ALL) if found else []
+    deleted = {"deleted": " (deleted)"}
+    return {f"{r.data.tags['sweeps.slice']}{deleted.get(r.info.lifecycle_stage, '')}": r.info.run_id for r in listed}

@@ -1,4 +1,4 @@
-"""MLflow as it is: a SQLite database, and a server on loopback."""
+"""MLflow as it is: a SQLite database, a server on loopback, and one on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from storage import figures, runs
+from tests.postgres import PostgreSQL, binaries
 
 
 @pytest.fixture(scope="session")
@@ -42,38 +43,86 @@ def notebook(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, re
         monkeypatch.setattr(figures, "draw", lambda ds, outcome: Figure())
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Server:
     """A real `mlflow server` with workers of its own, on a port that stays the same over restarts."""
 
-    def __init__(self, folder: Path, database: Path) -> None:
-        self.folder = folder
-        shutil.copy(database, folder / "server.db")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+    def __init__(self, folder: Path, backend: str) -> None:
+        self.folder, self.backend, self.port = folder, backend, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        where = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        where += ["--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"]
+        where = ["--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"]
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), *where]
-        log = (self.folder / "server.log").open("a")
-        with log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        for _ in range(600):
+        secret = {"MLFLOW_BACKEND_STORE_URI": self.backend}  # arguments are for all to see
+        settings = {**os.environ, **secret, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(command, env=settings, stdout=log, stderr=log, start_new_session=True)
+        for _ in range(3000):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=1):
                 return
             time.sleep(0.1)
         raise TimeoutError((self.folder / "server.log").read_text())
 
+    @property
+    def is_up(self) -> bool:
+        return self.process.poll() is None
+
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.is_up:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), database)
+    folder = tmp_path_factory.mktemp("server")
+    server = Server(folder, f"sqlite:///{shutil.copy(database, folder / 'server.db')}")
     server.start()
     yield server
     server.kill()
+
+
+class Team(Server):
+    """What a team has: an `mlflow server` on PostgreSQL, either of which may go away."""
+
+    def __init__(self, folder: Path, postgres: PostgreSQL) -> None:
+        self.postgres = postgres
+        super().__init__(folder, postgres.uri("mlflow"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    programs = binaries()
+    if programs is None:
+        absent = "PostgreSQL's server is not installed (Debian: apt-get install postgresql)"
+        assert os.environ.get("CI") != "true", absent
+        pytest.skip(absent)
+    server = PostgreSQL(programs, free_port())
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def team_server(tmp_path_factory: pytest.TempPathFactory, postgres: PostgreSQL) -> Iterator[Team]:
+    postgres.query("create database mlflow")
+    team = Team(tmp_path_factory.mktemp("team"), postgres)
+    team.start()
+    yield team
+    team.kill()
+
+
+@pytest.fixture
+def team(team_server: Team) -> Team:
+    """Both are up, whatever a test before did to them."""
+    if not team_server.postgres.is_up:
+        team_server.postgres.start()
+    if not team_server.is_up:
+        team_server.start()
+    return team_server

@@ -109,7 +109,7 @@ def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
 
 def test_the_spec_is_logged_without_secrets() -> None:
     sweep = small(store={"url": "s3://key:pass@bucket/a"}, track={"uri": "http://me:pass@host/", "by": "size"})
-    spec = slices.spec(ZarrStore("s3://key:pass@bucket/a", sweep))
+    spec = slices.spec(ZarrStore("s3://key:pass@bucket/a", sweep, plan(sweep)))
     assert "pass" not in json.dumps(spec)
     assert spec["store"] == {"url": "s3://bucket/a"}
 
@@ -139,7 +139,7 @@ def test_one_point_is_stepped_along_batches() -> None:
 def test_a_chunk_that_was_removed_is_not_a_number() -> None:
     store = ZarrStore.create("sweep.zarr", small(axes={"size": [2, 8]}))
     list(run(store, Inline("cpu")))
-    shutil.rmtree("sweep.zarr/level/c/0/1")
+    shutil.rmtree("sweep.zarr/piece-0/level/c/0/1")
     events = follow(store.sweep)
     assert isinstance(events[-1], SweepDone)
     [told] = notices(events)

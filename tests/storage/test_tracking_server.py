@@ -133,7 +133,7 @@ def test_a_start_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) ->
     assert events[-1].done == 12
     assert [type(e) for e in events].index(BlockDone) == 1, "measuring does not wait"
     [told] = notices(events)
-    assert "unreachable: timed out; the sweep goes on" in told
+    assert "unreachable: timed out; catch up with" in told
     forever.set()
 
 

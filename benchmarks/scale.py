@@ -1,0 +1,138 @@
+"""A million points on this machine: planning, measuring a part, resuming, opening and slicing.
+
+    PYTHONPATH=. python benchmarks/scale.py
+
+`angle` with the Gram sampler at width 2 and depth 1, one batch of two draws: as trivial as a statistic gets, so that
+what is timed is everything else. Each figure is of a fresh process where imports or caches would hide it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SPEC = {
+    "name": "million",
+    "statistic": "angle",
+    "draws": 2,
+    "draws_per_batch": 2,
+    "axes": {"correlation": {"linspace": [-1, 1, 10_000]}, "width": {"range": [1, 100]}},
+    "fixed": {"depth": 1},
+}
+PART = 400  # blocks measured of those planned
+OPENINGS = 5
+
+PLANNING = """
+import resource, time
+from deploy.session import extend  # what a driver imports
+from sweeps.blocks import plan
+from sweeps.sweep import Sweep
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+sweep = Sweep.of(SPEC)
+blocks = len(plan(sweep))
+planned = time.perf_counter() - start
+from storage.zarr_store import ZarrStore
+start = time.perf_counter()
+ZarrStore.create(URL, sweep)
+created = time.perf_counter() - start
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+say(points=sweep.size, blocks=blocks, planning_s=planned, creating_s=created, imports_MB=before / 1024, peak_MB=after / 1024)
+"""
+
+MEASURING = """
+import os, time
+from actors.ray_pool import RayPool
+from deploy.cluster import cluster
+from storage.zarr_store import ZarrStore
+from sweeps.events import BlockDone
+from sweeps.run import run
+with cluster():
+    store = ZarrStore.open(URL)
+    pool, seen, first = RayPool(2, "cpu"), 0, None
+    events = run(store, pool)
+    for event in events:
+        if isinstance(event, BlockDone):
+            seen += 1
+            if first is None:
+                first = time.perf_counter(), time.process_time()
+            if seen == PART:
+                wall, cpu = time.perf_counter() - first[0], time.process_time() - first[1]
+                break
+    events.close()
+say(measured=seen, blocks_a_second=(seen - 1) / wall, coordinator_ms_a_block=1e3 * cpu / (seen - 1))
+"""
+
+RESUMING = """
+import time
+from storage.zarr_store import ZarrStore
+from sweeps.agenda import Agenda
+start = time.perf_counter()
+store = ZarrStore.open(URL)
+opened = time.perf_counter() - start
+start = time.perf_counter()
+agenda = Agenda(store)
+list(agenda.start())
+first = next(agenda.blocks())
+say(open_store_s=opened, resume_scan_s=time.perf_counter() - start, done=int(agenda.done.sum()))
+"""
+
+SLICING = """
+import time
+from storage import open_sweep
+start = time.perf_counter()
+ds = open_sweep(URL)
+opened = time.perf_counter() - start
+def timed(**at):
+    start = time.perf_counter()
+    ds.cosine.sel(**at, method="nearest").load()
+    return time.perf_counter() - start
+first = timed(correlation=0.5, width=3)
+point = timed(correlation=-0.5, width=5)
+line = timed(correlation=0.25)
+other = timed(width=2)
+say(open_sweep_s=opened, first_point_s=first, point_s=point, along_width_s=line, along_correlation_s=other)
+"""
+
+
+def process(code: str, url: str) -> dict[str, float]:
+    """What a snippet says, run in a process of its own."""
+    head = f"import json, sys\nURL, PART = {url!r}, {PART}\nSPEC = json.loads({json.dumps(json.dumps(SPEC))})\n"
+    head += "def say(**figures):\n    print(json.dumps(figures), file=sys.stderr)\n"
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", head + code], capture_output=True, text=True, check=True
+    )
+    return json.loads(ran.stderr.strip().splitlines()[-1])
+
+
+def on_disk(folder: str) -> tuple[int, int]:
+    """(objects, bytes) of a store."""
+    sizes = [p.stat().st_size for p in Path(folder).rglob("*") if p.is_file()]
+    return len(sizes), sum(sizes)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        url = os.path.join(folder, "million.zarr")
+        figures = process(PLANNING, url)
+        empty = on_disk(url)
+        figures |= process(MEASURING, url) | process(RESUMING, url)
+        full = on_disk(url)
+        figures |= {"objects_a_block": (full[0] - empty[0]) / figures["done"]}
+        figures |= {"bytes_a_block": (full[1] - empty[1]) / figures["done"], "empty_store_MB": empty[1] / 1e6}
+        opened = [process(SLICING, url) for _ in range(OPENINGS)]
+        figures |= {k: sorted(o[k] for o in opened)[OPENINGS // 2] for k in opened[0]}
+    print("| | |\n|---|---:|")
+    for name, value in figures.items():
+        print(f"| {name.replace('_', ' ')} | {value:,.4g} |")
+
+
+if __name__ == "__main__":
+    begun = time.perf_counter()
+    main()
+    print(f"\n{time.perf_counter() - begun:.0f} s in all")
