@@ -16,10 +16,9 @@ from typing import Any, cast
 
 import numpy as np
 import zarr
-from zarr.storage import ObjectStore
 
 from storage.layout import histogram_name, lengths
-from storage.objects import connect
+from storage.objects import Chunks, connect
 from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
 from sweeps.errors import StoreError
@@ -55,7 +54,7 @@ class Snapshot:
 
     @cached_property
     def _group(self) -> zarr.Group:
-        store = ObjectStore(connect(self.url), read_only=True)
+        store = Chunks(connect(self.url), read_only=True)
         return zarr.open_group(store, mode="r", use_consolidated=True)
 
     def moments(self, outcome: str, where: Where) -> Moments:

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import obstore
 import zarr
-from zarr.storage import MemoryStore, ObjectStore
+from zarr.storage import MemoryStore
 
 from storage.layout import ATTRIBUTE, COMMIT, LAYOUT, ArrayLayout, Layout, histogram_name, layout
-from storage.objects import connect, first_line, is_local, listing, local_path
+from storage.objects import Chunks, connect, get, is_local, listing, local_path, put
+from storage.reasons import first_line
 from sweeps.blocks import Block, settled
 from sweeps.errors import StoreError, SweepsError
 from sweeps.events import Receipt
@@ -96,7 +96,7 @@ class ZarrStore:
 
     @cached_property
     def group(self) -> zarr.Group:
-        return zarr.open_group(ObjectStore(self._objects), mode="r+", use_consolidated=True)
+        return zarr.open_group(Chunks(self._objects), mode="r+", use_consolidated=True)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class ZarrStore:
         try:
             return self._write(block, measured, device, seconds)
         except Exception as error:
-            reason = f"{self.url} cannot be written: {first_line(error)}"
+            reason = error if isinstance(error, StoreError) else f"{self.url} cannot be written: {first_line(error)}"
             raise StoreError(f"{reason}; what is committed is whole: mend it and run again") from None
 
     def _write(self, block: Block, measured: Measured, device: str, seconds: float) -> Receipt:
@@ -159,6 +159,8 @@ class ZarrStore:
         try:
             texts = np.asarray(self._array(COMMIT).get_coordinate_selection(tuple(places.T))).ravel()
             found = [parse_receipt(str(text)) for text in texts]
+        except StoreError:
+            raise
         except Exception as error:
             raise StoreError(f"{self.url}: commit marks cannot be read: {first_line(error)}") from None
         return [found[i] for i in back.ravel()]
@@ -179,6 +181,8 @@ class ZarrStore:
     def _read(self, name: str, block: Block, where: Any) -> Any:
         try:
             return self._array(name)[where]
+        except StoreError:
+            raise
         except Exception as error:
             mark = "/".join(map(str, (COMMIT, "c", *block.tile, block.batch)))
             raise StoreError(
@@ -234,10 +238,8 @@ def stored_sweep(url: str) -> Sweep:
     """
     objects = connect(url)
     try:
-        root = json.loads(bytes(obstore.get(objects, "zarr.json").bytes()))
-    except FileNotFoundError:
-        raise
-    except Exception as error:
+        root = json.loads(get(objects, "zarr.json"))
+    except ValueError as error:
         raise StoreError(f"{url} cannot be read: {first_line(error)}") from None
     attributes = root.get("attributes") if isinstance(root, dict) else None
     ours = attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
@@ -304,11 +306,8 @@ def _write_template(url: str, template: Layout, made_by: dict[str, str]) -> None
     with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3; readers may ignore it
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(memory)
-    try:
-        for key in sorted(contents, key=lambda k: k == "zarr.json"):
-            obstore.put(objects, key, contents[key].to_bytes())
-    except Exception as error:
-        raise StoreError(f"store.url {url!r} cannot be written: {first_line(error)}") from None
+    for key in sorted(contents, key=lambda k: k == "zarr.json"):
+        put(objects, key, contents[key].to_bytes())
 
 
 def _create(group: zarr.Group, array: ArrayLayout) -> zarr.Array:

@@ -1,4 +1,4 @@
-"""MLflow as it is: a SQLite database, and a server on loopback."""
+"""Servers as they are, on loopback: MLflow with its SQLite database, and S3 behind a proxy that fails on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from storage import figures, runs
+from storage import figures, retries, runs
+from tests.storage.buckets import ALONE, CREDENTIALS, Moto
+from tests.storage.proxy import Proxy
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +44,19 @@ def notebook(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, re
         monkeypatch.setattr(figures, "draw", lambda ds, outcome: Figure())
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Server:
     """A real `mlflow server` with workers of its own, on a port that stays the same over restarts."""
 
     def __init__(self, folder: Path, database: Path) -> None:
         self.folder = folder
         shutil.copy(database, folder / "server.db")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -77,3 +83,26 @@ def server(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
+    server = Moto(tmp_path_factory.mktemp("moto"), free_port())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before a new bucket named `bucket`; the environment points to it, and patience is short."""
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    moto.ask("POST", "moto-api/reset")
+    moto.ask("PUT", "bucket")
+    for name, value in {"FIRST": 0.02, "LONGEST": 0.2, "TIMEOUT": 1.0, "PATIENCE": 30.0}.items():
+        monkeypatch.setattr(retries, name, value)
+    with Proxy(moto.port) as proxy:
+        for name, text in {**CREDENTIALS, **ALONE, "AWS_ENDPOINT_URL": proxy.url}.items():
+            monkeypatch.setenv(name, text)
+        yield proxy
