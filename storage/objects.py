@@ -183,8 +183,13 @@ class Chunks(ObjectStore):
             await asyncio.wrap_future(aside(lambda: _put(self.store, key, value.as_buffer_like())))
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        patience = Patience()
         with _told(self.store, "read"):
-            return await super().get(key, prototype, byte_range)
+            while True:
+                try:
+                    return await super().get(key, prototype, byte_range)
+                except BaseError as error:
+                    await asyncio.sleep(patience.after(error))
 
 
 def _get(objects: Any, key: str) -> bytes:

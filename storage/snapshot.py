@@ -55,7 +55,7 @@ class Snapshot:
     @cached_property
     def _group(self) -> zarr.Group:
         store = Chunks(connect(self.url), read_only=True)
-        return zarr.open_group(store, mode="r", use_consolidated=True)
+        return zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=True)
 
     def moments(self, outcome: str, where: Where) -> Moments:
         """Moments over all committed draws, at the positions `where` along (*axes, *dims)."""

@@ -96,7 +96,7 @@ class ZarrStore:
 
     @cached_property
     def group(self) -> zarr.Group:
-        return zarr.open_group(Chunks(self._objects), mode="r+", use_consolidated=True)
+        return zarr.open_group(Chunks(self._objects), mode="r+", zarr_format=3, use_consolidated=True)
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -37,5 +37,5 @@ class Moto:
         self.process.wait()
 
     def ask(self, method: str, path: str) -> None:
-        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/{path}", method=method), timeout=10):
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/{path}", method=method), timeout=60):
             return
