@@ -14,20 +14,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import obstore
 import zarr
 from zarr.storage import MemoryStore
 
 from storage import layout
 from storage.layout import ATTRIBUTE, LAYOUT, ArrayLayout
-from storage.objects import connect, create_only, first_line, listing
+from storage.objects import connect, folders, get, listing, put
+from storage.objects import create as put_where_none_is
+from storage.reasons import first_line
 from sweeps.blocks import Piece, Plan
 from sweeps.errors import NoStoreError, StoreError, SweepsError
 from sweeps.extension import extended, extended_plan
 from sweeps.sweep import Sweep
 
 ROOT = "zarr.json"
-EXTENSION = re.compile(r"extension-(\d+)/?")
+EXTENSION = re.compile(r"extension-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,7 @@ def held(url: str) -> Held:
         attributes = _ours(url, latest) if number else root
     except FileNotFoundError:
         raise NoStoreError(f"{url}: no store there; create it with `sweeps run`") from None
-    except SweepsError:
-        raise
-    except Exception as error:
+    except ValueError as error:
         raise StoreError(f"{url} cannot be read: {first_line(error)}") from None
     return _held(url, attributes, number)
 
@@ -82,11 +81,8 @@ def create(url: str, sweep: Sweep, cut: Plan, made_by: Mapping[str, str]) -> Non
     arrays = layout.arrays(sweep, cut, cut.pieces[0])
     _refuse_foreign(url, arrays)
     objects = connect(url, create=True)
-    try:
-        found = _put_piece(objects, 0, arrays)
-        obstore.put(objects, ROOT, _written(_consolidated(_document(sweep, cut, made_by), [found])))
-    except Exception as error:
-        raise StoreError(f"store.url {url!r} cannot be written: {first_line(error)}") from None
+    found = _put_piece(objects, 0, arrays)
+    put(objects, ROOT, _written(_consolidated(_document(sweep, cut, made_by), [found])))
 
 
 def extend(url: str, change: Callable[[Sweep], Sweep], made_by: Mapping[str, str]) -> Held:
@@ -98,11 +94,7 @@ def extend(url: str, change: Callable[[Sweep], Sweep], made_by: Mapping[str, str
         if larger.fingerprint == now.sweep.fingerprint:
             return now
         cut = extended_plan(now.cut, now.sweep, larger)
-        try:
-            first = create_only(objects, _record(now.extensions + 1), _written(_document(larger, cut, made_by)))
-        except Exception as error:
-            raise StoreError(f"{url} cannot be written: {first_line(error)}") from None
-        if first:
+        if put_where_none_is(objects, _record(now.extensions + 1), _written(_document(larger, cut, made_by))):
             mend(url, larger, cut)
             return held(url)
 
@@ -110,14 +102,11 @@ def extend(url: str, change: Callable[[Sweep], Sweep], made_by: Mapping[str, str
 def mend(url: str, sweep: Sweep, cut: Plan) -> None:
     """Make the pieces that are not there yet, and arrays as long as their batches; all is well if others do too."""
     objects = connect(url)
-    try:
-        found = [_mended(objects, i, piece, sweep, cut) for i, piece in enumerate(cut.pieces)]
-        root = _get(objects, ROOT)
-        fresh = _consolidated(root, found)
-        if fresh != root:
-            obstore.put(objects, ROOT, _written(fresh))
-    except Exception as error:
-        raise StoreError(f"{url} cannot be written: {first_line(error)}") from None
+    found = [_mended(objects, i, piece, sweep, cut) for i, piece in enumerate(cut.pieces)]
+    root = _get(objects, ROOT)
+    fresh = _consolidated(root, found)
+    if fresh != root:
+        put(objects, ROOT, _written(fresh))
 
 
 def _mended(objects: Any, index: int, piece: Piece, sweep: Sweep, cut: Plan) -> dict[str, Any]:
@@ -135,9 +124,9 @@ def _lengthened(objects: Any, index: int, axis: int, batches: int, found: dict[s
     short = [name for name in batched if arrays[name]["shape"][axis] < batches]
     for name in short:
         arrays[name]["shape"][axis] = batches
-        obstore.put(objects, f"{folder}/{name}/{ROOT}", _written(arrays[name]))
+        put(objects, f"{folder}/{name}/{ROOT}", _written(arrays[name]))
     if short:
-        obstore.put(objects, f"{folder}/{ROOT}", _written(found))
+        put(objects, f"{folder}/{ROOT}", _written(found))
     return found
 
 
@@ -154,7 +143,7 @@ def _put_piece(objects: Any, index: int, arrays: tuple[ArrayLayout, ...]) -> dic
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(memory)
     for key in sorted(contents, key=lambda k: k == ROOT):
-        obstore.put(objects, f"{layout.piece_name(index)}/{key}", contents[key].to_bytes())
+        put(objects, f"{layout.piece_name(index)}/{key}", contents[key].to_bytes())
     return json.loads(contents[ROOT].to_bytes())
 
 
@@ -206,8 +195,7 @@ def _record(number: int) -> str:
 
 
 def _extensions(objects: Any) -> list[int]:
-    found = obstore.list_with_delimiter(objects)["common_prefixes"]
-    return [int(match[1]) for path in found if (match := EXTENSION.fullmatch(path))]
+    return [int(match[1]) for name in folders(objects) if (match := EXTENSION.fullmatch(name))]
 
 
 def _latest(objects: Any) -> tuple[int, Any]:
@@ -219,7 +207,7 @@ def _latest(objects: Any) -> tuple[int, Any]:
 
 
 def _get(objects: Any, key: str) -> Any:
-    return json.loads(bytes(obstore.get(objects, key).bytes()))
+    return json.loads(get(objects, key))
 
 
 def _find(objects: Any, key: str) -> Any:

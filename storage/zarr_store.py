@@ -19,11 +19,11 @@ from typing import Any, Self, cast
 
 import numpy as np
 import zarr
-from zarr.storage import ObjectStore
 
 from storage import layout, template
 from storage.layout import COMMIT
-from storage.objects import connect, first_line, is_local, listing, local_path
+from storage.objects import Chunks, connect, is_local, listing, local_path
+from storage.reasons import first_line
 from sweeps.blocks import Block, Plan, plan, settled
 from sweeps.errors import StoreError
 from sweeps.events import Receipt
@@ -122,7 +122,7 @@ class ZarrStore:
         if piece not in self._groups:
             path = layout.piece_name(piece)
             self._groups[piece] = zarr.open_group(
-                ObjectStore(self._objects), path=path, mode="r+", use_consolidated=True
+                Chunks(self._objects), path=path, mode="r+", zarr_format=3, use_consolidated=True
             )
         return self._groups[piece]
 
@@ -153,7 +153,7 @@ class ZarrStore:
         try:
             return self._write(block, measured, device, seconds)
         except Exception as error:
-            reason = f"{self.url} cannot be written: {first_line(error)}"
+            reason = error if isinstance(error, StoreError) else f"{self.url} cannot be written: {first_line(error)}"
             raise StoreError(f"{reason}; what is committed is whole: mend it and run again") from None
 
     def _write(self, block: Block, measured: Measured, device: str, seconds: float) -> Receipt:
@@ -200,6 +200,8 @@ class ZarrStore:
                 texts = self.array(piece, COMMIT).get_coordinate_selection(tuple(places.T))
                 for b, text in zip(here, np.asarray(texts).ravel(), strict=True):
                     found[b.index] = parse_receipt(str(text), b.index)
+        except StoreError:
+            raise
         except Exception as error:
             raise StoreError(f"{self.url}: commit marks cannot be read: {first_line(error)}") from None
         return [found[int(different[i])] for i in back.ravel()]
@@ -226,6 +228,8 @@ class ZarrStore:
     def _read(self, name: str, block: Block, where: Any) -> Any:
         try:
             return np.asarray(self.array(block.piece, name)[where])
+        except StoreError:
+            raise
         except Exception as error:
             mark = "/".join(map(str, (layout.piece_name(block.piece), COMMIT, "c", *block.tile, block.batch)))
             raise StoreError(

@@ -1,4 +1,4 @@
-"""MLflow as it is: a SQLite database, a server on loopback, and one on PostgreSQL."""
+"""Servers as they are, on loopback: MLflow with SQLite or PostgreSQL, and S3 behind a proxy that fails on demand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from storage import figures, runs
+from storage import figures, retries, runs
 from tests.postgres import PostgreSQL, binaries
+from tests.storage.buckets import ALONE, CREDENTIALS, Moto
+from tests.storage.proxy import Proxy
 
 
 @pytest.fixture(scope="session")
@@ -126,3 +128,26 @@ def team(team_server: Team) -> Team:
     if not team_server.is_up:
         team_server.start()
     return team_server
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
+    server = Moto(tmp_path_factory.mktemp("moto"), free_port())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before a new bucket named `bucket`; the environment points to it, and patience is short."""
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    moto.ask("POST", "moto-api/reset")
+    moto.ask("PUT", "bucket")
+    for name, value in {"FIRST": 0.02, "LONGEST": 0.2, "TIMEOUT": 1.0, "PATIENCE": 30.0}.items():
+        monkeypatch.setattr(retries, name, value)
+    with Proxy(moto.port) as proxy:
+        for name, text in {**CREDENTIALS, **ALONE, "AWS_ENDPOINT_URL": proxy.url}.items():
+            monkeypatch.setenv(name, text)
+        yield proxy
