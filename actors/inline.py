@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from actors.supply import STUCK
 from sweeps.blocks import Block
 from sweeps.devices import describe, resolve
 from sweeps.errors import StoreError, in_one_line
@@ -23,11 +24,16 @@ class Inline:
     def workers(self) -> str:
         return f"this process on {describe(self.device)}"
 
-    def run(self, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
         for block in blocks:
-            try:
-                yield BlockDone(perform(block, store, self.device))
-            except StoreError:
-                raise
-            except Exception as error:
-                yield BlockFailed(block.index, 1, in_one_line(error))
+            if block is None:
+                raise RuntimeError(STUCK)
+            yield self._perform(block, store)
+
+    def _perform(self, block: Block, store: Store) -> Event:
+        try:
+            return BlockDone(perform(block, store, self.device))
+        except StoreError:
+            raise
+        except Exception as error:
+            return BlockFailed(block.index, 1, in_one_line(error))

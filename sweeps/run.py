@@ -7,7 +7,7 @@ second record of progress. Running a sweep again therefore measures exactly the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -48,8 +48,15 @@ class Executor(Protocol):
         """Who works, in words, for the person watching."""
         ...
 
-    def run(self, blocks: Iterable[Block], store: Store) -> Iterator[Event]:
-        """Yield BlockDone or BlockFailed for every block, in any order, and Notices."""
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
+        """Yield BlockDone or BlockFailed once for every block, in any order, and Notices.
+
+        `blocks` is asked only from within this iterator, so every event that was yielded before has been seen by
+        then. None says that there is no block to lease at present; it is asked again after the next event.
+
+        Raises:
+            RuntimeError: None was given while no block was under way, so that no event can follow.
+        """
         ...
 
 
