@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from actors.supply import STUCK
 from sweeps.blocks import Block
 from sweeps.devices import describe, resolve
 from sweeps.errors import StoreError, in_one_line
@@ -26,10 +27,13 @@ class Inline:
     def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
         for block in blocks:
             if block is None:
-                raise RuntimeError("nothing is under way, and still no block is to be had")
-            try:
-                yield BlockDone(perform(block, store, self.device))
-            except StoreError:
-                raise
-            except Exception as error:
-                yield BlockFailed(block.index, 1, in_one_line(error))
+                raise RuntimeError(STUCK)
+            yield self._perform(block, store)
+
+    def _perform(self, block: Block, store: Store) -> Event:
+        try:
+            return BlockDone(perform(block, store, self.device))
+        except StoreError:
+            raise
+        except Exception as error:
+            return BlockFailed(block.index, 1, in_one_line(error))

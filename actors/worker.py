@@ -1,16 +1,45 @@
-"""The actor: one device, one thread. It measures the blocks it is leased, writes them, and returns receipts."""
+"""The actor: one device, one thread. It measures the blocks it is leased, writes them, and returns a report."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sweeps.blocks import Block
+from sweeps.blocks import Block, points_of
 from sweeps.devices import describe, resolve
+from sweeps.errors import LaunchMemoryError, StoreError, in_one_line
 from sweeps.events import Receipt
 from sweeps.run import Store, perform
+from sweeps.sweep import Sweep
 
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a block raised, in one line; `final` where trying again cannot help."""
+
+    error: str
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a lease: `results` of its first blocks, in order; the others were not begun.
+
+    `seconds` is what they took together, `ratio` the greatest of measured to modelled seconds of a block, `resident`
+    the worker's memory in bytes (0: unknown), `store_error` why the store ended it, if it did.
+    """
+
+    results: list[Receipt | Raised]
+    seconds: float
+    ratio: float
+    resident: int
+    store_error: str = ""
 
 
 class Worker:
@@ -19,8 +48,30 @@ class Worker:
     def __init__(self, store: Store, device: str) -> None:
         self.store, self.device = store, device
 
-    def lease(self, block: Block) -> Receipt:
-        return perform(block, self.store, resolve(self.device))
+    def lease(self, blocks: Sequence[Block], seconds: float, doubtful: Collection[int] = ()) -> Report:
+        """Measure blocks in order until `seconds` are over, at least one. Those whose index is among the `doubtful`
+        may be in the store already, and are then not measured again."""
+        start, results, store_error = time.perf_counter(), [], ""
+        for block in blocks:
+            try:
+                results.append(self._result(block, block.index in doubtful))
+            except StoreError as error:
+                store_error = str(error)
+                break
+            if time.perf_counter() - start >= seconds:
+                break
+        pairs = [(block, r) for block, r in zip(blocks, results, strict=False) if isinstance(r, Receipt)]
+        ratio = max(((r.seconds + r.writing) / modelled(self.store.sweep, block) for block, r in pairs), default=0.0)
+        return Report(results, time.perf_counter() - start, ratio, resident(), store_error)
+
+    def _result(self, block: Block, doubtful: bool) -> Receipt | Raised:
+        try:
+            found = self.store.receipt(block) if doubtful else None
+            return found or perform(block, self.store, resolve(self.device))
+        except StoreError:
+            raise
+        except Exception as error:
+            return Raised(in_one_line(error), final=isinstance(error, LaunchMemoryError))
 
     def ping(self) -> str:
         """What this worker is, once it is up; also how a lost one is known to be back."""
@@ -31,3 +82,16 @@ class Worker:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         threads = {name: os.environ.get(name) for name in THREADS}
         return {"pid": os.getpid(), "device": self.device, "visible": visible, "threads": threads}
+
+
+def modelled(sweep: Sweep, block: Block) -> float:
+    """Seconds of a block by the statistic's cost model, all its points taken to be as dear as the dearer end."""
+    points, statistic = points_of(sweep, block), sweep.definition
+    cost = max(statistic.cost(statistic.parameters(**points.point(i))) for i in (0, -1))
+    return max(cost, 1e-12) * len(points) * sweep.draws_per_batch
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes; 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0

@@ -30,6 +30,10 @@ class RefusedError(SweepsError, RuntimeError):
     """A request is understood but would lose or mix results."""
 
 
+class LaunchMemoryError(SweepsError, MemoryError):
+    """A launch does not fit the device's memory, which trying again cannot change; the message says what it needs."""
+
+
 def in_one_line(error: BaseException) -> str:
     """`ValueError: what it says`, the last line of it, for an event or a log."""
     lines = str(error).strip().splitlines() or [""]

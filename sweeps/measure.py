@@ -16,6 +16,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from sweeps.blocks import Block, keys_of, points_of
+from sweeps.errors import LaunchMemoryError
 from sweeps.moments import Moments, histogram
 from sweeps.statistic import Networks, Statistic
 from sweeps.sweep import Sweep
@@ -61,7 +62,7 @@ def sample_block(sweep: Sweep, block: Block, device: str = "cpu") -> dict[str, n
                 keys[row // size],
                 np.uint64(block.batch * size) + (row % size).astype(np.uint64),
             )
-            sampled = {name: _to_numpy(values) for name, values in statistic.sample(networks, device).items()}
+            sampled = _launched(statistic, networks, device)
             _check(sampled, shapes, len(networks), statistic.name)
             for name, array in sampled.items():
                 whole = out.setdefault(name, np.empty((total, *shapes[name]), dtype=np.float64))
@@ -81,6 +82,39 @@ def _launch(statistic: Statistic, parameters, total: int) -> tuple[int, bool]:
     if statistic.lane is not None:
         return statistic.lane(parameters), True
     return max(1, min(total, LAUNCH_BYTES // max(1, statistic.memory(parameters)))), False
+
+
+def _launched(statistic: Statistic, networks: Networks, device: str) -> dict[str, np.ndarray]:
+    """One launch. Where memory runs out the cache is freed and the launch tried once more; freeing waits until the
+    frames of the first try, and the tensors they hold, are gone.
+
+    Raises:
+        LaunchMemoryError: it ran out again.
+    """
+    try:
+        return _sampled(statistic, networks, device)
+    except torch.OutOfMemoryError:
+        pass
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    try:
+        return _sampled(statistic, networks, device)
+    except torch.OutOfMemoryError:
+        raise LaunchMemoryError(_too_large(statistic, networks)) from None
+
+
+def _sampled(statistic: Statistic, networks: Networks, device: str) -> dict[str, np.ndarray]:
+    return {name: _to_numpy(values) for name, values in statistic.sample(networks, device).items()}
+
+
+def _too_large(statistic: Statistic, networks: Networks) -> str:
+    each = statistic.memory(statistic.parameters(**networks.points.point(0)))
+    shape = ", ".join(f"{name} = {networks[name]!r}" for name in sorted(statistic.shape))
+    return (
+        f"a launch of {len(networks)} networks of {statistic.name!r} ({shape}) needs {len(networks) * each / 1e6:.4g} "
+        f"MB of memory, {each / 1e6:.4g} MB a network, and found no room, twice; free the device of others, take one "
+        f'with more memory or device = "cpu", or make the networks smaller'
+    )
 
 
 def _to_numpy(values) -> np.ndarray:

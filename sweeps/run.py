@@ -62,8 +62,14 @@ class Executor(Protocol):
         ...
 
     def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
-        """Yield BlockDone or BlockFailed for every block, in any order, and Notices. None among the blocks means
-        that none is to be had at present: ask again after the next event was taken in."""
+        """Yield BlockDone or BlockFailed once for every block, in any order, and Notices.
+
+        `blocks` is asked only from within this iterator, so every event that was yielded before has been seen by
+        then. None says that there is no block to lease at present; it is asked again after the next event.
+
+        Raises:
+            RuntimeError: None was given while no block was under way, so that no event can follow.
+        """
         ...
 
 

@@ -133,7 +133,7 @@ def test_a_killed_worker_costs_no_block_and_no_bit(three_raylets: Cluster, new_s
 def test_a_block_that_kills_its_worker_once_is_measured_by_another(
     three_raylets: Cluster, new_store, tmp_path: Path
 ) -> None:
-    sweep = faulty(bad=3, how="die-once", marker=str(tmp_path / "died"))
+    sweep = faulty(bad=3, how="die", marker=str(tmp_path / "died"))
     store = new_store(sweep)
     assert list(run(store, RayPool(2, "cpu")))[-1] == SweepDone(12)
     assert (tmp_path / "died").exists()

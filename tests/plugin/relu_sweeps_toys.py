@@ -1,6 +1,6 @@
 """Statistics for the tests of the engine, found through the entry-point group as a third party's would be.
 
-`toy` has every feature and costs nothing; `faulty` sleeps, raises, returns NaN or kills its process on demand.
+`toy` has every feature and costs nothing; `faulty` sleeps, raises, hangs, hoards or kills its process on demand.
 """
 
 import os
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from sweeps.statistic import Dim, Networks, Outcome, Parameters, Points, Reference, Statistic
@@ -63,21 +64,36 @@ class FaultyParameters(Parameters):
     seconds: float = Field(0.0, ge=0, description="sleep of a block", json_schema_extra={"unit": "s"})
     value: int = Field(0, description="anything", json_schema_extra={"unit": "1"})
     bad: int = Field(-1, description="the value at which things go wrong", json_schema_extra={"unit": "1"})
-    how: str = Field("raise", description="raise, die, or die-once", json_schema_extra={"unit": ""})
-    marker: str = Field("", description="a file whose absence makes die-once die", json_schema_extra={"unit": ""})
+    how: str = Field("raise", description="raise, die, oom, hang or hoard", json_schema_extra={"unit": ""})
+    marker: str = Field("", description="a file: go wrong only if it is not there", json_schema_extra={"unit": ""})
+
+
+HOARD: list = []
 
 
 def sample_faulty(networks: Networks, device: str) -> dict:
     time.sleep(networks["seconds"])
     if networks["value"] == networks["bad"]:
-        if networks["how"] == "raise":
-            raise ArithmeticError(f"no answer at value {networks['value']}")
-        marker = Path(networks["marker"])
-        if networks["how"] == "die" or not marker.exists():
-            if networks["how"] == "die-once":
+        marker = networks["marker"] and Path(networks["marker"])
+        if not marker or not marker.exists():
+            if marker:
                 marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            go_wrong(networks)
     return {"level": networks.normals(0, 1)[:, 0]}
+
+
+def go_wrong(networks: Networks) -> None:
+    match networks["how"]:
+        case "raise":
+            raise ArithmeticError(f"no answer at value {networks['value']}")
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "oom":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        case "hang":
+            time.sleep(3600)
+        case "hoard":
+            HOARD.append(np.ones(2**26))  # 512 MiB
 
 
 FAULTY = Statistic(

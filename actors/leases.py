@@ -1,0 +1,257 @@
+"""Leases of blocks to workers, and what becomes of them.
+
+Ray's own retries are at-least-once and repeat calls that had not failed, so they are off; a lost block is leased
+again here. Only reports travel through the object store. Every worker holds two leases, so that it never waits for
+the driver.
+
+A worker that died, or cannot be reached, is away until it answers a ping; Ray restarts it. One that gives no report
+in time is fenced: its actor is killed for good and another takes the seat; what the old one may still write is what
+the new one writes. A worn one is drained and replaced in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+
+from actors.limits import Limits, Pace
+from actors.supply import Supply
+from actors.worker import Raised, Report, modelled
+from sweeps.blocks import Block
+from sweeps.errors import RefusedError, StoreError, in_one_line
+from sweeps.events import BlockDone, BlockFailed, Event, Notice
+from sweeps.run import Store
+
+LEASES = 2  # in flight a worker
+ERRORS = 3  # times a block may raise
+LOSSES = 5  # times a block may be under way when its worker is lost
+POLL = 1.0  # seconds
+PATIENCE = 30.0  # seconds without any worker before it is said
+REST = 0.5  # seconds between asking a lost worker whether it is back
+
+
+@dataclass(eq=False)
+class Seat:
+    """A place in the pool: an actor, and the leases it holds, oldest first."""
+
+    number: int
+    actor: Any
+    leases: deque[Lease] = field(default_factory=deque)
+    away: bool = True  # until it answers a ping
+    ping: Any = None
+    ask_at: float = 0.0
+    since: float = 0.0  # when its oldest lease became so
+    look_at: float = math.inf  # when to see whether it is wedged
+    blocks: int = 0  # that this process measured
+    resident: int = 0  # bytes at its first report
+    worn: bool = False
+
+
+@dataclass(eq=False)
+class Lease:
+    blocks: list[Block]
+    seat: Seat
+    ref: Any
+
+
+class Leases:
+    """One sweep's worth of leases over a set of seats. `hire` makes an actor."""
+
+    def __init__(
+        self, seats: list[Seat], supply: Supply, store: Store, limits: Limits, hire: Callable[[], Any]
+    ) -> None:
+        self.seats, self.supply, self.store, self.limits, self.hire = seats, supply, store, limits, hire
+        self.pace = Pace(len(seats))
+        self.flights: dict[Any, Lease | Seat] = {}  # a lease under way, or a seat whose ping is awaited
+        self.errors: Counter[int] = Counter()
+        self.losses: Counter[int] = Counter()
+        self.doubtful: set[int] = set()  # blocks that a lost worker may have written
+        self.idle_since = time.monotonic()
+
+    def events(self) -> Iterator[Event]:
+        while self._lease_all():
+            for event in self._round():
+                yield event
+                self.supply.told()
+
+    def _round(self) -> Iterator[Event]:
+        """Wait for one thing to happen."""
+        self._ask()
+        yield from self._waiting()
+        yield from self._fence()
+        if not self.flights:  # all workers are away, and none is to be asked yet
+            time.sleep(REST)
+            return
+        ready, _ = ray.wait(list(self.flights), num_returns=1, timeout=POLL, fetch_local=False)
+        for ref in ready:
+            flight = self.flights.pop(ref)
+            if isinstance(flight, Seat):
+                self._answered(flight)
+            else:
+                yield from self._returned(flight)
+
+    def _lease_all(self) -> bool:
+        """Deal blocks evenly to the seats that can take them; whether any block is under way, or waits."""
+        for seat in self.seats:
+            if seat.worn and not seat.leases:
+                self._replace(seat)
+        up = [seat for seat in self.seats if not seat.away and not seat.worn]
+        places = [seat for depth in range(LEASES) for seat in up if len(seat.leases) <= depth]
+        each = 1 if self.supply.again else self.pace.blocks  # one that was lost or raised is leased alone
+        blocks = self.supply.take(each * len(places))
+        share, more = divmod(len(blocks), max(1, len(places)))
+        rest = iter(blocks)
+        for i, seat in enumerate(places[: len(blocks)]):
+            self._lease(seat, list(islice(rest, share + (i < more))))
+        return any(seat.leases for seat in self.seats) or self.supply.any()
+
+    def _lease(self, seat: Seat, blocks: list[Block]) -> None:
+        doubtful = [block.index for block in blocks if block.index in self.doubtful]
+        lease = Lease(blocks, seat, seat.actor.lease.remote(blocks, self.pace.lease, doubtful))
+        self.flights[lease.ref] = lease
+        seat.leases.append(lease)
+        if len(seat.leases) == 1:
+            self._clock(seat)
+
+    def _clock(self, seat: Seat) -> None:
+        """Its oldest lease begins."""
+        seat.since = time.monotonic()
+        seat.look_at = seat.since + self.limits.quiet if seat.leases else math.inf
+
+    def _returned(self, lease: Lease) -> Iterator[Event]:
+        seat = lease.seat
+        try:
+            report: Report = ray.get(lease.ref)
+        except RayTaskError:
+            raise  # a worker tells in its report what a block raises
+        except RayError as error:
+            yield from self._gone(seat, error)
+            return
+        seat.leases.remove(lease)
+        self._clock(seat)
+        self.pace.see(report)
+        self.supply.back(lease.blocks[len(report.results) :])
+        yield from self._wear(seat, report)
+        for block, result in zip(lease.blocks, report.results, strict=False):
+            yield from self._raised(block, result) if isinstance(result, Raised) else [BlockDone(result)]
+        if report.store_error:
+            raise StoreError(report.store_error)  # no block's fault: the sweep ends, and can be resumed
+
+    def _raised(self, block: Block, raised: Raised) -> Iterator[Event]:
+        self.errors[block.index] += 1
+        if raised.final or self.errors[block.index] >= ERRORS:
+            yield BlockFailed(block.index, self.errors[block.index], raised.error)
+        else:
+            self.supply.back([block])
+
+    def _wear(self, seat: Seat, report: Report) -> Iterator[Event]:
+        """A process that has measured enough, or has grown too large, gets no new lease."""
+        seat.blocks += len(report.results)
+        seat.resident = seat.resident or report.resident
+        limit = self.limits.resident or math.inf
+        if not seat.worn and report.resident > max(limit, 2 * seat.resident):
+            yield Notice(
+                f"worker {seat.number} holds {report.resident / 1e9:.1f} GB of memory, over its limit of "
+                f"{limit / 1e9:.1f} GB; its process is started anew"
+            )
+            seat.worn = True
+        seat.worn = seat.worn or seat.blocks >= self.limits.blocks
+
+    def _gone(self, seat: Seat, error: RayError) -> Iterator[Event]:
+        """Its worker died or cannot be reached. It may be measuring still, and answers a ping only after that."""
+        state = "cannot be reached" if isinstance(error, ActorUnavailableError) else "died"
+        seat.look_at = time.monotonic() + sum(self._patience(seat, lease) for lease in seat.leases)
+        seat.away, seat.ask_at, seat.blocks, seat.resident, seat.worn = True, 0.0, 0, 0, False
+        yield Notice(f"worker {seat.number} {state}; its blocks are leased again")
+        yield from self._lost(seat, in_one_line(error))
+
+    def _lost(self, seat: Seat, why: str) -> Iterator[Event]:
+        """The blocks of a lost worker. It measures in order, so those before the first that the store lacks are
+        done, that one was under way and can have been the cause, and the others were not begun."""
+        blocks = deque(block for lease in seat.leases for block in lease.blocks)
+        for lease in seat.leases:
+            self.flights.pop(lease.ref, None)
+        seat.leases.clear()
+        while blocks and (receipt := self.store.receipt(blocks[0])) is not None:
+            blocks.popleft()
+            yield BlockDone(receipt)
+        if not blocks:
+            return
+        suspect = blocks[0].index
+        self.losses[suspect] += 1
+        if self.losses[suspect] >= LOSSES:
+            blocks.popleft()
+            yield BlockFailed(suspect, LOSSES, f"its worker was lost {LOSSES} times, {why}")
+        self.doubtful.update(block.index for block in blocks)
+        self.supply.back(blocks)
+
+    def _fence(self) -> Iterator[Event]:
+        """Take the seat from a worker that has given no report in time, or does not answer."""
+        now = time.monotonic()
+        for seat in [seat for seat in self.seats if now >= seat.look_at]:
+            oldest = seat.leases[0] if seat.leases else None
+            if oldest is not None:
+                seat.look_at = seat.since + self._patience(seat, oldest)
+                if now < seat.look_at or ray.wait([oldest.ref], timeout=0, fetch_local=False)[0]:
+                    continue
+            silence = f"gave no report for {now - seat.since:.0f} s"
+            self._replace(seat)
+            yield Notice(f"worker {seat.number} {silence}; another takes its place, and its blocks are leased again")
+            yield from self._lost(seat, f"the last time it {silence}")
+
+    def _patience(self, seat: Seat, lease: Lease) -> float:
+        """Seconds after which a lease that has begun is given up."""
+        least = self.limits.quiet if seat.blocks else self.limits.starting
+        sweep = self.store.sweep
+        return self.pace.lease + max(
+            self.pace.patience(modelled(sweep, b), least, self.losses[b.index]) for b in lease.blocks
+        )
+
+    def _replace(self, seat: Seat) -> None:
+        self.flights.pop(seat.ping, None)
+        ray.kill(seat.actor)
+        self.seats[seat.number] = Seat(seat.number, self.hire(), ask_at=time.monotonic() + REST)
+
+    def _ask(self) -> None:
+        """Nothing is leased to a worker that is away until it answers; ask those whose time has come."""
+        for seat in self.seats:
+            if seat.away and seat.ping is None and time.monotonic() >= seat.ask_at:
+                seat.ping = seat.actor.ping.remote()
+                self.flights[seat.ping] = seat
+
+    def _waiting(self) -> Iterator[Event]:
+        """Say so from time to time while nobody can work."""
+        if any(not seat.away for seat in self.seats):
+            self.idle_since = time.monotonic()
+        elif time.monotonic() - self.idle_since > PATIENCE:
+            self.idle_since = time.monotonic()
+            free = _in_words(ray.available_resources())
+            yield Notice(f"waiting for {len(self.seats)} workers; free in the cluster: {free}")
+
+    def _answered(self, seat: Seat) -> None:
+        ref, seat.ping = seat.ping, None
+        try:
+            ray.get(ref)
+            seat.away, seat.look_at = False, math.inf
+        except ActorUnavailableError:
+            seat.ask_at = time.monotonic() + REST
+        except RayActorError as error:
+            if error.actor_init_failed:
+                raise RefusedError(f"a worker cannot start: {in_one_line(error)}") from None
+            self._replace(seat)  # somebody killed it for good
+        except RayError as error:
+            cause = error.cause if isinstance(error, RayTaskError) and error.cause else error
+            raise RefusedError(f"a worker cannot start: {in_one_line(cause)}") from None
+
+
+def _in_words(resources: Mapping[str, float]) -> str:
+    named = {k: v for k, v in resources.items() if k in ("CPU", "GPU")}
+    return ", ".join(f"{v:g} {k}" for k, v in named.items()) or "nothing"
