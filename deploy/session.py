@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,19 +66,24 @@ def terminated_like_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:
+def run_sweep(
+    sweep: Sweep, where: Where | None = None, *, sent_by: Mapping[str, str] | None = None, tracked: bool = True
+) -> Generator[Event, None, None]:
     """Measure what the sweep's store lacks, tracking as it goes. Calling it again resumes.
+
+    `sent_by` is kept in a new store beside `made_by()`, such as the id of the Ray job that made it.
 
     Raises:
         SweepsError: the store holds something else, or the cluster lacks what is asked for; nothing is lost.
     """
-    store = ZarrStore.create(store_url(sweep), sweep, made_by=made_by())
+    store = ZarrStore.create(store_url(sweep), sweep, made_by={**made_by(), **(sent_by or {})})
     with ExitStack() as stack:
         if store.done().all():
             worker: Executor = Inline("cpu")  # all is done; nobody needs to be started
         else:
             worker = stack.enter_context(executor(sweep, where or Where()))
-        yield from track(run(store, worker), store, sweep.track)
+        events = run(store, worker)
+        yield from track(events, store, sweep.track) if tracked else events
 
 
 def made_by() -> dict[str, str]:
