@@ -27,7 +27,7 @@ from sweeps.moments import Moments
 PREFIX = "@sweeps "
 FIRST, LONGEST, GROWTH = 2.0, 60.0, 1.3  # seconds between boards
 SHARE = 0.02  # of the coordinator's time, for reading blocks back
-ADVANCE = 0.1  # seconds of it at the start
+ADVANCE, AT_END = 0.1, 1.0  # seconds more for it from the start, and for the last board
 SLICES = 40
 POINTS = 6
 CONFIDENCE = 0.95
@@ -134,7 +134,7 @@ class _Painter:
         now = time.monotonic()
         self.end, self.due = end, now + self.pause
         if end != "stopped":  # then there is no time
-            self.followed.read(ADVANCE + SHARE * (now - self.begun))
+            self.followed.read(ADVANCE + SHARE * (now - self.begun) + AT_END * bool(end))
         self.pause = min(LONGEST, GROWTH * self.pause)
         rate = self._rate(now)
         done = int(self.done.sum())

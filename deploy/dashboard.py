@@ -46,10 +46,10 @@ class Dashboard(JobSubmissionClient):
 
     def __init__(self, address: str) -> None:
         _knock(address)
-        with _only(address):
+        with _only(address), in_one_line(address):
             super().__init__(address)
-        found = self._do_request("GET", "/api/version").json()
-        self.address, self.ray, self.session = address, str(found["ray_version"]), str(found.get("session_name", ""))
+            found = self._do_request("GET", "/api/version").json()
+            self.address, self.ray, self.session = address, str(found["ray_version"]), str(found["session_name"])
 
     @property
     def is_here(self) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -78,32 +79,31 @@ def _start(folder: Path) -> Head:
     environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
     environment.pop("RAY_ADDRESS", None)
     _ensure_token(environment)
-    log = folder / LOG
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            cwd=folder,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        ours = [head for head in heads() if head.parent == process.pid and head.dashboard]
+    script = f'cd "$1"; shift; "$@" >{LOG} 2>&1 </dev/null & echo $!'
+    started = subprocess.run(
+        ["sh", "-c", script, "sh", str(folder), *command],
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    pid, deadline = int(started.stdout), time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and psutil.pid_exists(pid):
+        ours = [head for head in heads() if head.parent == pid and head.dashboard]
         if ours and _answers(ours[0].dashboard):
             return ours[0]
         time.sleep(0.2)
     with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    raise RefusedError(f"Ray does not start here: {lines[-1] if lines else 'no word from it'}; see {log}")
+        os.kill(pid, signal.SIGTERM)
+    lines = [line for line in (folder / LOG).read_text(errors="replace").splitlines() if line.strip()]
+    raise RefusedError(f"Ray does not start here: {lines[-1] if lines else 'no word from it'}; see {folder / LOG}")
 
 
 def _ensure_token(environment: dict[str, str]) -> None:
     """A new machine has none; Ray makes one where it looks for it. It is printed too, to nowhere."""
-    if environment.get("RAY_AUTH_MODE") == "token":
+    given = any(environment.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if environment.get("RAY_AUTH_MODE") == "token" and not given and not (Path.home() / ".ray" / "auth_token").exists():
         command = [sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
         subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 

@@ -123,13 +123,13 @@ def jobs(dashboard: Dashboard) -> list[Job]:
 
 
 def find(dashboard: Dashboard, name: str) -> Job:
-    """The job of an id; without a number, its last attempt.
+    """The job of an id; without a number, its last attempt (`-1` names the first).
 
     Raises:
         UnknownNameError: no such job.
     """
     there = jobs(dashboard)
-    matching = [j for j in there if j.id == name] or attempts(there, name)
+    matching = attempts(there, name) or [j for j in there if j.order == _parts(name)]
     if not matching:
         raise unknown("job", name, {j.order[0] for j in there})
     return matching[-1]

@@ -63,8 +63,10 @@ class FaultyParameters(Parameters):
     seconds: float = Field(0.0, ge=0, description="sleep of a block", json_schema_extra={"unit": "s"})
     value: int = Field(0, description="anything", json_schema_extra={"unit": "1"})
     bad: int = Field(-1, description="the value at which things go wrong", json_schema_extra={"unit": "1"})
-    how: str = Field("raise", description="raise, die, or die-once", json_schema_extra={"unit": ""})
-    marker: str = Field("", description="a file whose absence makes die-once die", json_schema_extra={"unit": ""})
+    how: str = Field("raise", description="raise, die, die-once, or wait", json_schema_extra={"unit": ""})
+    marker: str = Field(
+        "", description="a file: without it, die-once dies and wait waits", json_schema_extra={"unit": ""}
+    )
 
 
 def sample_faulty(networks: Networks, device: str) -> dict:
@@ -73,6 +75,8 @@ def sample_faulty(networks: Networks, device: str) -> dict:
         if networks["how"] == "raise":
             raise ArithmeticError(f"no answer at value {networks['value']}")
         marker = Path(networks["marker"])
+        while networks["how"] == "wait" and not marker.exists():
+            time.sleep(0.05)
         if networks["how"] == "die" or not marker.exists():
             if networks["how"] == "die-once":
                 marker.touch()
