@@ -24,7 +24,7 @@ from sweeps.errors import RefusedError
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 ANSWER_SECONDS = 30.0
 KNOCK_SECONDS = 5.0
-TAKEN = "already exists"
+TAKEN, EARLY = "already exists", "No available agent"
 PLACES = "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put the cluster's token into ~/.ray/auth_token"
 HOW = "give the dashboard's address, such as http://host:8265"
 
@@ -41,6 +41,10 @@ class TakenError(RefusedError):
     """A job of that id is there already."""
 
 
+class EarlyError(RefusedError):
+    """The cluster has just come up, and takes no jobs yet."""
+
+
 class Dashboard(JobSubmissionClient):
     """Ray's client of one cluster, but patient for ANSWER_SECONDS only, and its errors are ours."""
 
@@ -48,6 +52,7 @@ class Dashboard(JobSubmissionClient):
         _knock(address)
         with _only(address), in_one_line(address):
             super().__init__(address)
+            self._ssl_context = True  # the default; Ray gives aiohttp None, which it warns of
             found = self._do_request("GET", "/api/version").json()
             self.address, self.ray, self.session = address, str(found["ray_version"]), str(found["session_name"])
 
@@ -77,7 +82,7 @@ class Dashboard(JobSubmissionClient):
     def _raise_error(self, r: requests.Response) -> NoReturn:
         lines = [line.strip() for line in r.text.splitlines() if line.strip()]
         reason = lines[-1][:300] if lines else f"status {r.status_code}"
-        kind = TakenError if TAKEN in reason else RefusedError
+        kind = TakenError if TAKEN in reason else EarlyError if EARLY in reason else RefusedError
         raise kind(f"the Ray cluster at {self._address} says: {reason}")
 
 
@@ -154,11 +159,9 @@ def in_one_line(address: str) -> Iterator[None]:
     except RefusedError:
         raise
     except AuthenticationError as error:
-        if str(error).lstrip().startswith("Authentication required"):
-            raise RefusedError(
-                f"the Ray cluster at {address} asks for a token, and there is none here; {PLACES}"
-            ) from None
-        raise RefusedError(f"the Ray cluster at {address} does not know this token; {PLACES}") from None
+        known = str(error).lstrip().startswith("Authentication failed")
+        why = "does not know this token" if known else "asks for a token, and there is none here"
+        raise RefusedError(f"the Ray cluster at {address} {why}; {PLACES}") from None
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
         raise RefusedError(f"no answer from the Ray dashboard at {address}: {_reason(error)}") from None
     except (RuntimeError, ValueError, KeyError) as error:

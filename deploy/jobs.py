@@ -23,7 +23,7 @@ from ray.job_submission import JobStatus
 from deploy import payload as travel
 from deploy import wheel
 from deploy.board import PREFIX, Board, last
-from deploy.dashboard import Dashboard, TakenError, connect, in_one_line
+from deploy.dashboard import Dashboard, EarlyError, TakenError, connect, in_one_line
 from deploy.payload import Payload
 from deploy.session import made_by
 from storage.slices import public
@@ -34,6 +34,7 @@ from sweeps.sweep import Sweep
 ID = re.compile(r"^(sweep-[0-9a-f]{16})(?:-(\d+))?$")
 START_SECONDS = 20.0  # a submission waits for its driver's first word
 STOP_SECONDS = 20.0
+AGENT_SECONDS = 60.0  # a new cluster may take no jobs yet
 PAUSE = 0.3
 TAIL = 400  # lines of a log in which the last board is looked for
 NAME, STORE, AGAIN = "job_name", "sweeps.store", "sweeps.again"
@@ -175,7 +176,7 @@ def place(
     if differing:
         raise RefusedError(f"{differing}; install the same on both")
     bag = _payload(dashboard, spec, ship, workers)
-    key = bag.id
+    key, deadline = bag.id, time.monotonic() + AGENT_SECONDS
     while True:
         there = jobs(dashboard)
         before = attempts(there, key)
@@ -187,6 +188,11 @@ def place(
             _send(dashboard, bag)
         except TakenError:
             continue  # somebody was faster: join that one
+        except EarlyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE)
+            continue
         return find(dashboard, bag.id), False
 
 

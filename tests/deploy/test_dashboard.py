@@ -14,7 +14,7 @@ from ray.job_submission import JobStatus
 
 from deploy import dashboard as module
 from deploy import heads, jobs
-from deploy.dashboard import TakenError, connect
+from deploy.dashboard import EarlyError, TakenError, connect
 from deploy.heads import Head
 from sweeps.errors import RefusedError, UnknownNameError
 from tests.conftest import SpecMaker
@@ -113,6 +113,9 @@ def test_a_refusal_of_the_server_is_its_last_line_and_a_taken_id_is_told_apart(s
     )
     with pytest.raises(TakenError):
         there._raise_error(answer)  # type: ignore[arg-type]
+    answer.text = "No available agent to submit job, please try again later."
+    with pytest.raises(EarlyError):
+        there._raise_error(answer)  # type: ignore[arg-type]
 
 
 # --- attempts ---
@@ -183,6 +186,16 @@ def test_a_submission_takes_the_next_number_and_joins_whoever_was_faster(toy: Sp
 
     there.submit_job = faster  # type: ignore[method-assign]
     third, joined = jobs.place(there, sweep)  # type: ignore[arg-type]
+    later = iter([EarlyError("No available agent"), None])
+
+    def early(**options: Any) -> None:
+        if error := next(later):
+            raise error
+        Cluster.submit_job(there, **options)
+
+    there.there[2].status = JobStatus.STOPPED
+    there.submit_job = early  # type: ignore[method-assign]
+    assert jobs.place(there, sweep)[0].id == f"{first.id}-4"  # type: ignore[arg-type]
     assert (third.id, joined, taken) == (f"{first.id}-3", True, [f"{first.id}-3"])
 
 

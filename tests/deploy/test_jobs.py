@@ -97,10 +97,6 @@ def elsewhere(folder: Path, **changes: str) -> dict[str, object]:
     return {"cwd": folder, "env": known | changes, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "deploy.cli", *arguments]
-
-
 SEVERAL = """
 import sys
 from deploy.cli import main
@@ -251,23 +247,17 @@ def test_other_versions_are_refused_with_both_shown(
 
 
 def test_nobody_there_no_token_and_a_wrong_one_are_one_line_and_exit_2(url: str, tmp_path: Path) -> None:
-    unused = heads._free(0)
-    asked = {
-        f"no Ray dashboard at http://127.0.0.1:{unused}: nobody listens there": subprocess.Popen(
-            command("list", "--address", f"http://127.0.0.1:{unused}"), **elsewhere(tmp_path / "a")
-        ),  # type: ignore[call-overload]
-        f"the Ray cluster at {url} asks for a token, and there is none here; set RAY_AUTH_TOKEN": subprocess.Popen(
-            command("list", "--address", url), **elsewhere(tmp_path / "b")
-        ),  # type: ignore[call-overload]
-        f"the Ray cluster at {url} does not know this token; set RAY_AUTH_TOKEN": subprocess.Popen(
-            command("list", "--address", url), **elsewhere(tmp_path / "c", RAY_AUTH_TOKEN="0" * 64)
-        ),  # type: ignore[call-overload]
-    }
-    for message, process in asked.items():
-        out, err = process.communicate(timeout=120)
-        assert (process.returncode, out) == (2, ""), err
-        assert err.startswith(f"error: {message}")
-        assert len(err.splitlines()) == 1
+    away = f"http://127.0.0.1:{heads._free(0)}"
+    far = [sys.executable, "-c", SEVERAL, f"list --address {away}", f"list --address {url}"]
+    without = subprocess.Popen(far, **elsewhere(tmp_path / "a"))  # type: ignore[call-overload]
+    wrong = subprocess.Popen(far, **elsewhere(tmp_path / "b", RAY_AUTH_TOKEN="0" * 64))  # type: ignore[call-overload]
+    (out, lines), (others, more) = without.communicate(timeout=200), wrong.communicate(timeout=200)
+    assert out == others == "[2]\n[2]\n", lines + more
+    nobody = f"error: no Ray dashboard at {away}: nobody listens there ([Errno 111] Connection refused)"
+    how = "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put the cluster's token into ~/.ray/auth_token"
+    none = f"error: the Ray cluster at {url} asks for a token, and there is none here; {how}"
+    unknown = f"error: the Ray cluster at {url} does not know this token; {how}"
+    assert (lines.splitlines(), more.splitlines()) == ([nobody, none], [nobody, unknown])
 
 
 def test_without_an_address_the_cluster_of_this_machine_is_found(
@@ -311,7 +301,7 @@ def bare() -> Iterator[str]:
         process = subprocess.Popen([python, "-c", session, str(port), str(folder)], env=known, cwd=folder)
         try:
             deadline = time.monotonic() + 120
-            while not heads._answers(f"127.0.0.1:{port}") and time.monotonic() < deadline:
+            while all(head.dashboard != f"127.0.0.1:{port}" for head in heads.heads()) and time.monotonic() < deadline:
                 time.sleep(0.2)
             yield f"http://127.0.0.1:{port}"
         finally:
