@@ -42,7 +42,8 @@ start = time.perf_counter()
 ZarrStore.create(URL, sweep)
 created = time.perf_counter() - start
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-say(points=sweep.size, blocks=blocks, planning_s=planned, creating_s=created, imports_MB=before / 1024, peak_MB=after / 1024)
+say(points=sweep.size, blocks=blocks, planning_s=planned, creating_s=created)
+say(imports_MB=before / 1024, peak_MB=after / 1024)
 """
 
 MEASURING = """
@@ -107,7 +108,8 @@ def process(code: str, url: str) -> dict[str, float]:
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", head + code], capture_output=True, text=True, check=True
     )
-    return json.loads(ran.stderr.strip().splitlines()[-1])
+    said = [json.loads(line) for line in ran.stderr.splitlines() if line.startswith("{")]
+    return {name: value for figures in said for name, value in figures.items()}
 
 
 def on_disk(folder: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deploy import describe
+from deploy import cli_jobs, describe
 from deploy.arguments import larger, more_values
 from deploy.screen import make_console
 from deploy.screen import show as show_events
@@ -33,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Monte-Carlo sweeps over the geometry of random ReLU networks.",
 )
+cli_jobs.register(app)
 console = make_console()
 FAILED, SPENT, INTERRUPTED = 3, 4, 130
 LISTED = 20  # failed blocks named at the end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,14 +98,19 @@ def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:
 
 
 def run_store(
-    store: ZarrStore, where: Where | None = None, budget: Budget | None = None, tracking: TrackSettings | None = None
-) -> Iterator[Event]:
+    store: ZarrStore,
+    where: Where | None = None,
+    budget: Budget | None = None,
+    tracking: TrackSettings | None = None,
+    *,
+    tracked: bool = True,
+) -> Generator[Event, None, None]:
     """Measure what a store lacks. Budget and tracking are those of its spec unless given."""
     store.prepare()
     with ExitStack() as stack:
         worker = _WhenNeeded(store.sweep, where or Where(), stack)
         events = run(store, worker, budget or store.sweep.budget)
-        yield from track(events, store, tracking or store.sweep.track)
+        yield from track(events, store, tracking or store.sweep.track) if tracked else events
 
 
 def extend(url: str, change: Callable[[Sweep], Sweep]) -> ZarrStore:

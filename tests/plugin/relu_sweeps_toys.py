@@ -64,8 +64,8 @@ class FaultyParameters(Parameters):
     seconds: float = Field(0.0, ge=0, description="sleep of a block", json_schema_extra={"unit": "s"})
     value: int = Field(0, description="anything", json_schema_extra={"unit": "1"})
     bad: int = Field(-1, description="the value at which things go wrong", json_schema_extra={"unit": "1"})
-    how: str = Field("raise", description="raise, die, oom, hang or hoard", json_schema_extra={"unit": ""})
-    marker: str = Field("", description="a file: go wrong only if it is not there", json_schema_extra={"unit": ""})
+    how: str = Field("raise", description="raise, die, oom, hang, hoard or wait", json_schema_extra={"unit": ""})
+    marker: str = Field("", description="a file: nothing goes wrong if it is there", json_schema_extra={"unit": ""})
 
 
 HOARD: list = []
@@ -76,7 +76,7 @@ def sample_faulty(networks: Networks, device: str) -> dict:
     if networks["value"] == networks["bad"]:
         marker = networks["marker"] and Path(networks["marker"])
         if not marker or not marker.exists():
-            if marker:
+            if marker and networks["how"] != "wait":
                 marker.touch()
             go_wrong(networks)
     return {"level": networks.normals(0, 1)[:, 0]}
@@ -92,6 +92,9 @@ def go_wrong(networks: Networks) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         case "hang":
             time.sleep(3600)
+        case "wait":
+            while not Path(networks["marker"]).exists():
+                time.sleep(0.05)
         case "hoard":
             HOARD.append(np.ones(2**26))  # 512 MiB
 

@@ -1,0 +1,116 @@
+"""Commands for sweeps as Ray Jobs: submit, list, status, watch, logs, stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from deploy.jobs import Job
+
+INTERRUPTED = 130
+
+Spec = Annotated[
+    str, typer.Argument(metavar="SPEC", help="a TOML file, a name from `sweeps catalog`, or a store, to resume it")
+]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="as `sweeps submit` printed it; without a number, the last attempt")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="the dashboard's, such as http://host:8265; default: RAY_API_SERVER_ADDRESS, else one running here"
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (submit, list_jobs, status, watch, logs, stop):
+        app.command("list" if command is list_jobs else None)(command)
+
+
+def submit(
+    spec: Spec,
+    address: Address = None,
+    ship: Annotated[bool, typer.Option("--ship", help="send this package along, for a cluster that lacks it")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="by default one per GPU, else per CPU core")] = None,
+) -> None:
+    """Run a sweep on a Ray cluster and leave; without an address, one on this machine, started if need be."""
+    from deploy import jobs
+    from deploy.dashboard import connect
+
+    dashboard = connect(address, start=True, say=lambda text: typer.echo(text, err=True))
+    job, joined = jobs.place(dashboard, spec, ship=ship, workers=workers)
+    typer.echo(job.id)
+    if joined:
+        typer.echo(f"joined: it runs already, {job.status}", err=True)
+    elif not jobs.await_start(job).board():
+        typer.echo("it has not started yet", err=True)
+    there = f" --address {dashboard.address}" if address else ""
+    typer.echo(f"watch it with: sweeps watch {job.id}{there}", err=True)
+
+
+def list_jobs(address: Address = None) -> None:
+    """List the sweeps that a cluster remembers."""
+    from deploy import jobs, watching
+    from deploy.dashboard import connect
+    from deploy.screen import make_console
+
+    make_console().print(watching.table(jobs.jobs(connect(address))))
+
+
+def status(job_id: Id, address: Address = None) -> None:
+    """Say how far a sweep is, and how to resume it if it has ended early."""
+    from deploy import watching
+
+    job = _find(job_id, address)
+    for line in watching.summary(job, job.board()):
+        typer.echo(line)
+
+
+def watch(
+    job_id: Id,
+    address: Address = None,
+    outcome: Annotated[str | None, typer.Option("--outcome", "-o", help="by default the first one")] = None,
+) -> None:
+    """Follow a sweep until it ends, with the exit status of the sweep. Ctrl-C leaves; the sweep goes on."""
+    from deploy import watching
+    from deploy.screen import make_console
+
+    job = _find(job_id, address)
+    try:
+        code = watching.watch(job, outcome, make_console())
+    except KeyboardInterrupt:
+        typer.echo(f"left; {job.id} goes on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    raise typer.Exit(code)
+
+
+def logs(
+    job_id: Id,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the sweep ends")] = False,
+) -> None:
+    """Print what a sweep's driver said."""
+    job = _find(job_id, address)
+    for line in job.follow() if follow else job.log():
+        typer.echo(line, nl=False)
+
+
+def stop(job_id: Id, address: Address = None) -> None:
+    """Stop a sweep. What is committed stays, and submitting it again resumes."""
+    from deploy import jobs, watching
+
+    job = _find(job_id, address)
+    if not job.ended:
+        job = jobs.stop(job)
+    for line in watching.summary(job, job.board()):
+        typer.echo(line)
+
+
+def _find(job_id: str, address: str | None) -> Job:
+    from deploy import jobs
+    from deploy.dashboard import connect
+
+    return jobs.find(connect(address), job_id)

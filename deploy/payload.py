@@ -1,0 +1,117 @@
+"""What travels with a job: the sweep, where its numbers go, and who sends it. A small folder, as the job's working
+directory, with `job.json` and the script that starts the driver.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from deploy.session import store_url
+from storage.layout import LAYOUT
+from storage.objects import connect, is_local, local_path
+from storage.slices import hidden, public
+from sweeps import randomness
+from sweeps.errors import RefusedError
+from sweeps.sweep import StoreSettings, Sweep
+
+PACKAGE = "relu-sweeps"
+FILE, SCRIPT = "job.json", "start.sh"
+ENTRYPOINT = f"exec sh {SCRIPT}"
+
+START = f"""\
+# The Python and the address of the raylet that runs this job: PATH may lack the one, and Ray's own search
+# takes another cluster's for the other where several run on a machine.
+raylet=$(awk '/^PPid:/ {{print $2}}' "/proc/$PPID/status" 2>/dev/null)
+flag() {{ tr '\\0' '\\n' <"/proc/$raylet/cmdline" 2>/dev/null | sed -n "s/^--$1=\\([^ ]*\\).*/\\1/p" | head -n 1; }}
+python=$(flag python_worker_command)
+address=$(flag gcs-address)
+[ -x "$python" ] || python=python
+[ -z "$address" ] || export RAY_ADDRESS="$address"
+exec "$python" -m deploy.driver {FILE}
+"""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """`sweep` is None to resume what the store says. `home` is where the job was sent from, if its cluster's head is
+    on that machine: what is relative is meant from there. `again` is the command that sends it again."""
+
+    id: str
+    name: str
+    store: str
+    sweep: dict[str, Any] | None
+    versions: dict[str, str]
+    home: str | None = None
+    again: str = ""
+    workers: int | None = None
+    made_by: dict[str, str] = dataclasses.field(default_factory=dict)
+    shipped: bool = False
+
+    def write(self, folder: Path) -> None:
+        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self)))
+        (folder / SCRIPT).write_text(START)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Payload:
+        return cls(**json.loads(Path(path).read_text()))
+
+
+def versions() -> dict[str, str]:
+    """What must be equal for a client and a cluster to mean the same."""
+    try:
+        ours = metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise RefusedError(f"{PACKAGE} is not installed here, so its version is unknown; pip install it") from None
+    return {PACKAGE: ours, "rule": str(randomness.RULE), "layout": str(LAYOUT)}
+
+
+def differing(client: Mapping[str, str], cluster: Mapping[str, str]) -> str:
+    """In words, where versions differ; empty where they do not."""
+    names = [n for n in client if client[n] != cluster.get(n)]
+    here, there = ([f"{n} {v.get(n, 'unknown')}" for n in names] for v in (client, cluster))
+    return f"this client has {', '.join(here)}, the cluster has {', '.join(there)}" if names else ""
+
+
+def differing_ray(client: str, cluster: str) -> str:
+    """The same for Ray, whose releases of one minor version go together."""
+    if client.split(".")[:2] == cluster.split(".")[:2]:
+        return ""
+    return f"this client has Ray {client}, the cluster has Ray {cluster}"
+
+
+def placed(sweep: Sweep, here: bool) -> Sweep:
+    """The sweep with a store that means the same on the cluster as it does here, and no secret in it.
+
+    Raises:
+        RefusedError: the store's path is relative and the cluster elsewhere, or the tracking URI has credentials.
+        StoreError: the store's URL has credentials, or is not one that obstore takes.
+    """
+    url = store_url(sweep)
+    if not is_local(url):
+        connect(url)
+    elif here:
+        url = local_path(url)
+    elif "://" not in url and not os.path.isabs(url):
+        raise RefusedError(
+            f"store.url {url!r} is relative, and the cluster is not on this machine: "
+            "give a path from / that all its nodes share, or a bucket such as s3://bucket/path"
+        )
+    if sweep.track.uri and hidden(sweep.track.uri) != sweep.track.uri:
+        raise RefusedError(
+            f"track.uri {hidden(sweep.track.uri)!r} was given with credentials or a query, which would travel with the "
+            "job for all to read; set MLFLOW_TRACKING_URI on the cluster instead"
+        )
+    return sweep.model_copy(update={"store": StoreSettings(url=url)})
+
+
+def key(fingerprint: str, store: str) -> str:
+    """The id of a sweep in a store, and so of its first job: who sends it twice means one."""
+    return "sweep-" + hashlib.sha256(f"{fingerprint}\n{public(store)}".encode()).hexdigest()[:16]
