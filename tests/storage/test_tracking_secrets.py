@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from storage import runs
 from storage.tracking import rebuild
 from storage.zarr_store import ZarrStore
 from sweeps.errors import SweepsError
@@ -82,6 +84,29 @@ def test_a_server_behind_a_password_is_used_without_telling_it(
     for word in (secret, wrong):
         assert_nowhere(word, Path(), [told], found)
     check(team.uri, experiment)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:hunter@host:5432/runs", "postgresql://host:5432/runs"),
+        ("postgresql+psycopg2://me:hun@ter@host/runs", "postgresql+psycopg2://host/runs"),
+        ("postgresql://me:hun/ter@host/runs", "postgresql://host/runs"),
+        ("postgresql://me:hun?ter@host/runs", "postgresql://..."),
+        ("postgresql://host/runs?user=me&password=hunter", "postgresql://host/runs"),
+        ("postgresql://host/runs?user=me&password=hun@ter", "postgresql://..."),
+        ("mysql+pymysql://me:hunter@host/runs?charset=utf8", "mysql+pymysql://host/runs"),
+        ("https://me:hunter@host/at@all", "https://host/at@all"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+    ],
+)
+def test_uris_are_shown_and_errors_told_without_secrets(uri: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runs.shown(uri) == shown
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token-of-mine")
+    for text in (f"cannot parse {uri}", "no 'hunter' or 'hun@ter'", "Bearer token-of-mine was refused"):
+        told = runs.reason(ValueError(text), uri)
+        assert "token-of-mine" not in told
+        assert not [secret for secret in re.findall(r"hun\W?ter", uri) if secret in told]
 
 
 def follow_quietly(uri: str, experiment: str, url: str = "sweep.zarr") -> list[str]:
