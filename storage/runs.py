@@ -247,7 +247,7 @@ def _secrets(uri: str) -> list[str]:
 def reason(error: Exception, uri: str = "") -> str:
     """An error of MLflow or below in one short line, without secrets."""
     text = " ".join(str(error).split()) or type(error).__name__
-    text = SQLALCHEMY.sub("", text)
+    text = SQLALCHEMY.sub("", text).strip()
     for secret in _secrets(uri):
         text = text.replace(secret, "***")
     name = re.search(r"[Ff]ailed to resolve (?:host )?'([^']+)'", text)

@@ -166,9 +166,10 @@ class _Tracker:
     def finish(self, event: SweepDone) -> Iterator[Notice]:
         """The end as it should be; a lost server gets one more chance."""
         self.done, self.failed, self.spent = self._committed(event.done), list(event.failed), event.ended
-        was_lost, self.is_ending = self.lost, True
+        was_lost, self.is_ending = self.lost, not self.lost  # what is under way is not the last try of a lost one
         yield from self._await()
-        if was_lost and self.lost:
+        self.is_ending = True
+        if was_lost and self.lost and self.errand is None:
             yield from self._try(self._return, 0.0)
             yield from self._await()
         if self.errand is not None:

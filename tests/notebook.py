@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from actors.inline import Inline
 from storage import runs
 from storage.tracking import track
 from storage.zarr_store import ZarrStore
-from sweeps.events import Event, Notice
+from sweeps.events import BlockDone, Event, Notice
 from sweeps.run import run
 from sweeps.sweep import Sweep
 
@@ -84,3 +84,20 @@ def identities(uri: str | None = None, experiment: str = "sweeps") -> dict[str, 
         listed = client.search_runs([found.experiment_id], run_view_type=ViewType.ALL) if found else []
     deleted = {"deleted": " (deleted)"}
     return {f"{r.data.tags['sweeps.slice']}{deleted.get(r.info.lifecycle_stage, '')}": r.info.run_id for r in listed}
+
+
+def tracked(uri: str, experiment: str, **changes: Any) -> Sweep:
+    return small(name=experiment, track={**BY_SIZE, "uri": uri, "experiment": experiment}, **changes)
+
+
+def follow_while(sweep: Sweep, deeds: dict[int, Callable[[], object]]) -> list[Event]:
+    """Follow a sweep; something happens once a block is measured, before the tracker hears of it."""
+    store = ZarrStore.create("sweep.zarr", sweep)
+
+    def events() -> Iterator[Event]:
+        for event in run(store, Inline("cpu")):
+            if isinstance(event, BlockDone) and event.receipt.block in deeds:
+                deeds[event.receipt.block]()
+            yield event
+
+    return list(track(events(), store, sweep.track))

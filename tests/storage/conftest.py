@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,13 +12,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
-from storage import figures, retries, runs
+from storage import figures, retries, runs, tracking
+from storage.tracking import rebuild
+from storage.zarr_store import ZarrStore
+from tests.notebook import content
 from tests.postgres import PostgreSQL, binaries
 from tests.storage.buckets import ALONE, CREDENTIALS, Moto
 from tests.storage.proxy import Proxy
@@ -121,8 +125,9 @@ def team_server(tmp_path_factory: pytest.TempPathFactory, postgres: PostgreSQL) 
 
 
 @pytest.fixture
-def team(team_server: Team) -> Team:
-    """Both are up, whatever a test before did to them."""
+def team(team_server: Team, monkeypatch: pytest.MonkeyPatch) -> Team:
+    """Both are up, whatever a test before did to them, and waited for: a busy machine is not an outage."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     if not team_server.postgres.is_up:
         team_server.postgres.start()
     if not team_server.is_up:
@@ -151,3 +156,34 @@ def s3(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         for name, text in {**CREDENTIALS, **ALONE, "AWS_ENDPOINT_URL": proxy.url}.items():
             monkeypatch.setenv(name, text)
         yield proxy
+
+
+@pytest.fixture
+def experiment(request: pytest.FixtureRequest) -> str:
+    """One of its own for every test: the database is shared."""
+    return re.sub(r"[^\w-]+", "-", request.node.name.removeprefix("test_")).strip("-")
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Published at every block, and a lost server is tried again at every event."""
+    monkeypatch.setattr(tracking, "PAUSE", 0.0)
+    monkeypatch.setattr(tracking, "SHARE", 1e9)
+    monkeypatch.setattr(tracking, "AGAIN", 0.0)
+
+
+@pytest.fixture
+def check(database: Path) -> Callable[..., None]:
+    """Whether the runs on a server are those that the store alone gives, each once."""
+
+    def equal(uri: str, experiment: str, url: str = "sweep.zarr") -> None:
+        shutil.copy(database, "fresh.db")
+        rebuild(ZarrStore.open(url), "sqlite:///fresh.db")
+        found = content(uri, experiment)
+        assert found == content("sqlite:///fresh.db", experiment)
+        assert {r["status"] for r in found.values()} == {"FINISHED"}
+        for name, run_ in found.items():
+            for key, steps in run_["metrics"].items():
+                assert len({s for s, _, _ in steps}) == len(steps), f"{name}: {key} has a step twice"
+
+    return equal

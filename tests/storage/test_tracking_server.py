@@ -147,6 +147,9 @@ def test_a_slow_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 POOL = "failed with exception {0}ConnectionPool(host='h', port=1): Max retries exceeded with url: /api?x=y (Caused by "
+RESET = "unreachable: connection reset"
+PSYCOPG = '(psycopg.OperationalError) connection failed: connection to server at "::1", port 5432 failed: '
+BACKGROUND = "(Background on this error at: https://sqlalche.me/e/21/e3q8)"
 
 
 @pytest.mark.parametrize(
@@ -160,10 +163,21 @@ POOL = "failed with exception {0}ConnectionPool(host='h', port=1): Max retries e
         (POOL + 'NewConnectionError("x: [Errno 111] Connection refused"))', "unreachable: connection refused"),
         (POOL + "ConnectTimeoutError('x: Connection to h timed out. (connect timeout=5)'))", "unreachable: timed out"),
         ("x ('Connection aborted.', RemoteDisconnected('Remote end closed'))", "unreachable: connection aborted"),
+        (POOL + "ResponseError('too many 503 error responses'))", "unreachable: it answers with status 503"),
+        ("x ('Connection broken: ...', ConnectionResetError(104, 'Connection reset by peer'))", RESET),
+        (PSYCOPG + "Connection refused Is the server running? " + BACKGROUND, "unreachable: connection refused"),
+        (PSYCOPG + 'FATAL:  database "x" does not exist ' + BACKGROUND, 'cannot be used: database "x" does not exist'),
+        (PSYCOPG + "FATAL:  the database system is starting up", "unreachable: starting up"),
+        ("(psycopg.OperationalError) server closed the connection unexpectedly", "unreachable: closed the connection"),
+        ("(psycopg.OperationalError) failed to resolve host 'db': [Errno -2] Name", "unreachable: no host 'db'"),
         ("no\n  such {0} at http://me:secret@host/", "cannot be used: no such {0} at http://host/"),
         ("", "cannot be used: OSError"),
     ],
-    ids=["name", "refused", "timeout", "aborted", "other", "empty"],
+    ids=[
+        *("name", "refused", "timeout", "aborted", "status", "reset"),
+        *("database-refused", "database-absent", "database-starting", "database-died", "database-name"),
+        *("other", "empty"),
+    ],
 )
 @pytest.mark.parametrize("scheme", ["HTTP", "HTTPS"])
 def test_reasons_are_one_short_line(text: str, said: str, scheme: str) -> None:
