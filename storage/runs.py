@@ -70,6 +70,7 @@ def quiet() -> Iterator[None]:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what it raises, with a traceback
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

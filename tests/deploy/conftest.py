@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,10 @@ def sweeps(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     return call
 
 
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+def start(*arguments: object, prefix: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
     """Start a command as a process of its own."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], text=True, **{**pipes, **options})
+    return subprocess.Popen([*prefix, *COMMAND, *map(str, arguments)], text=True, **{**pipes, **options})
 
 
 def write_toml(path: Path, spec: dict[str, Any]) -> Path:
