@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-USER = "sweeps"
+USER, ADMIN = "sweeps", "postgres"
 QUICK = ["-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=60", "-c", "timezone=UTC"]
 
 
@@ -27,7 +27,8 @@ class PostgreSQL:
     """A server on a port that stays the same over restarts. As root it runs as `nobody`: PostgreSQL refuses root."""
 
     def __init__(self, programs: Path, port: int) -> None:
-        self.programs, self.port, self.password = programs, port, secrets.token_urlsafe(16)
+        self.programs, self.port = programs, port
+        self.password, self.key = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
         self.folder = Path(tempfile.mkdtemp(prefix="sweeps-postgres-", dir="/tmp"))  # sockets have short names
         self.who: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -36,10 +37,10 @@ class PostgreSQL:
         self._initialise()
 
     def _initialise(self) -> None:
-        key = self.folder / "password"
-        key.write_text(self.password)
+        key = self.folder / "key"
+        key.write_text(self.key)
         key.chmod(0o644)  # the folder is the owner's alone
-        how = ["--auth=scram-sha-256", f"--pwfile={key}", f"--username={USER}"]
+        how = ["--auth=scram-sha-256", f"--pwfile={key}", f"--username={ADMIN}"]
         command = [self.programs / "initdb", "--no-sync", "--encoding=UTF8", "--locale=C", "-D", self.folder / "data"]
         made = subprocess.run([*command, *how], **self.who, cwd="/", capture_output=True, text=True)
         assert made.returncode == 0, made.stderr
@@ -62,10 +63,15 @@ class PostgreSQL:
             time.sleep(0.1)
         raise TimeoutError((self.folder / "log").read_text())
 
+    def create(self, database: str) -> None:
+        """As a team would: an ordinary user, who owns the database and nothing else."""
+        self.query(f"create role {USER} login password '{self.password}'")
+        self.query(f"create database {database} owner {USER}")
+
     def query(self, statement: str, database: str = "postgres") -> list[tuple]:
         import psycopg
 
-        place = {"host": "127.0.0.1", "port": self.port, "user": USER, "password": self.password, "dbname": database}
+        place = {"host": "127.0.0.1", "port": self.port, "user": ADMIN, "password": self.key, "dbname": database}
         with psycopg.connect(**place, autocommit=True) as connection:
             cursor = connection.execute(statement)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
