@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from storage.layout import lengths
 from storage.zarr_store import ZarrStore
 from sweeps.errors import StoreError
 from sweeps.events import BlockDone, BlockFailed, Event, MoreWanted, SweepDone, SweepStarted, TileSettled
 from sweeps.intervals import interval
 from sweeps.moments import Moments
+from sweeps.statistic import Outcome
 from sweeps.stopping import first_look
 
 PREFIX = "@sweeps "
@@ -258,17 +260,20 @@ class _Followed:
 
     def estimates(self) -> dict[str, tuple[Estimate, ...]]:
         outcomes = self.store.sweep.definition.outcomes
-        return {o.name: tuple(self._estimates(o.name, o.kind)) for o in outcomes}
+        return {o.name: tuple(self._estimates(o)) for o in outcomes}
 
-    def _estimates(self, name: str, kind: str) -> Iterator[Estimate]:
+    def _estimates(self, outcome: Outcome) -> Iterator[Estimate]:
         for number, point in enumerate(self.points):
-            m = self.held.get((number, name))
+            m = self.held.get((number, outcome.name))
             if m is not None:
-                low, high = interval(m, kind, CONFIDENCE)
-                yield Estimate(self._label(point), *map(_rounded, (m.mean, low, high)), draws=int(m.n))
+                low, high = interval(m, outcome.kind, CONFIDENCE)
+                yield Estimate(self._label(point, outcome), *map(_rounded, (m.mean, low, high)), draws=int(m.n))
 
-    def _label(self, point: tuple[int, ...]) -> str:
-        return ", ".join(f"{n}={v[i]}" for (n, v), i in zip(self.store.sweep.axes.items(), point, strict=True))
+    def _label(self, point: tuple[int, ...], outcome: Outcome) -> str:
+        sweep = self.store.sweep
+        place = {name: values[i] for (name, values), i in zip(sweep.axes.items(), point, strict=True)}
+        last = {d.name: d.start + n - 1 for d, n in zip(outcome.dims, lengths(sweep, outcome), strict=True)}
+        return ", ".join(f"{name}={value}" for name, value in {**place, **last}.items())
 
 
 def _rounded(value: Any) -> float | None:

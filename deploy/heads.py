@@ -43,7 +43,8 @@ def heads() -> list[Head]:
         if known["name"] == "raylet" and known["uids"] and known["uids"].real == os.getuid():
             command = " ".join(known["cmdline"] or ())
             if HEAD in command and (session := _flag("session-name", command)):
-                found.append(Head(session, _flag("webui", command), known["ppid"], known["create_time"]))
+                dashboard = _flag("webui", command).removesuffix("None")  # Ray says either where there is none
+                found.append(Head(session, dashboard, known["ppid"], known["create_time"]))
     return sorted(found, key=lambda head: -head.started)
 
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-from ray.dashboard.modules.job.pydantic_models import JobDetails
-from ray.job_submission import JobStatus
+from ray.job_submission import JobDetails, JobStatus
 
 from deploy import payload as travel
 from deploy import wheel
@@ -30,7 +29,7 @@ from storage.objects import is_local, local_path
 from storage.slices import public
 from storage.zarr_store import ZarrStore
 from sweeps.errors import RefusedError, unknown
-from sweeps.sweep import Sweep
+from sweeps.sweep import StoreSettings, Sweep
 
 ID = re.compile(r"^(sweep-[0-9a-f]{16})(?:-(\d+))?$")
 START_SECONDS = 20.0  # a submission waits for its driver's first word
@@ -202,10 +201,10 @@ def _payload(dashboard: Dashboard, spec: Sweep | ZarrStore | str | Path, ship: b
     if isinstance(spec, str | Path) and _is_store(str(spec)):
         spec = ZarrStore.open(str(spec))
     if isinstance(spec, ZarrStore):
-        settled = spec.sweep.model_copy(update={"store": {"url": spec.url}})
-        sweep = travel.placed(Sweep.of(settled.model_dump()), here)
+        sweep = spec.sweep.model_copy(update={"store": StoreSettings(url=spec.url)})
     else:
-        sweep = travel.placed(spec if isinstance(spec, Sweep) else Sweep.from_toml(spec), here)
+        sweep = spec if isinstance(spec, Sweep) else Sweep.from_toml(spec)
+    sweep = travel.placed(sweep, here)
     assert sweep.store is not None
     return Payload(
         id=travel.key(sweep.fingerprint, sweep.store.url),

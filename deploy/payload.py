@@ -88,7 +88,8 @@ def differing_ray(client: str, cluster: str) -> str:
 
 
 def placed(sweep: Sweep, here: bool) -> Sweep:
-    """The sweep with a store that means the same on the cluster as it does here, and no secret in it.
+    """The sweep with a store that means the same on the cluster as it does here, and no secret in it. On a cluster of
+    this machine MLFLOW_TRACKING_URI means the same too, and goes along unless it has credentials.
 
     Raises:
         RefusedError: the store's path is relative and the cluster elsewhere, or the tracking URI has credentials.
@@ -109,7 +110,9 @@ def placed(sweep: Sweep, here: bool) -> Sweep:
             f"track.uri {hidden(sweep.track.uri)!r} was given with credentials or a query, which would travel with the "
             "job for all to read; set MLFLOW_TRACKING_URI on the cluster instead"
         )
-    return sweep.model_copy(update={"store": StoreSettings(url=url)})
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "") if here and not sweep.track.uri else ""
+    track = {"uri": uri} if uri and hidden(uri) == uri else {}
+    return sweep.model_copy(update={"store": StoreSettings(url=url), "track": sweep.track.model_copy(update=track)})
 
 
 def key(fingerprint: str, store: str) -> str:

@@ -32,7 +32,7 @@ from sweeps.sweep import TrackSettings
 
 PAUSE = 2.0  # seconds between rounds of publishing, at least
 SHARE = 0.1  # of the coordinator's time that publishing may take while the sweep runs
-PATIENCE = 2.0  # seconds that measuring waits, or the end of an interrupted sweep: Ray's stop_job kills after 3
+PATIENCE = 1.5  # seconds that measuring waits, or the end of an interrupted sweep: Ray's stop_job kills after 3
 LAST = 20.0  # seconds that a finished sweep waits for a server that has not answered yet
 AGAIN, SELDOM = 30.0, 600.0  # seconds until a lost server is tried again: at first, and at most; doubled each time
 

@@ -69,14 +69,15 @@ def test_the_last_board_equals_what_the_store_says(toy: SpecMaker, by: str | Non
         assert len(estimates) == POINTS
         for e in estimates:
             at = dict(part.split("=") for part in e.at.split(", "))
-            here = ds.sel(size=int(at["size"]), colour=at["colour"]).sel(shift=float(at["shift"]))
-            here = here.isel(step=-1)
+            here = ds.sel(size=int(at["size"]), colour=at["colour"], step=int(at.get("step", 3)))
+            here = here.sel(shift=float(at["shift"]))
             assert e.draws == here[f"{name}_n"]
             for value, suffix in ((e.mean, ""), (e.low, "_ci_low"), (e.high, "_ci_high")):
                 expected_value = float(here[name + suffix])
                 assert (
                     value == pytest.approx(expected_value, rel=1e-5) if np.isfinite(expected_value) else value is None
                 )
+    assert end.estimates["walk"][0].at == "size=2, shift=-1.0, colour=red, step=3"
     assert (end.estimates["level"][0].at, end.estimates["level"][-1].at) == (
         "size=2, shift=-1.0, colour=red",
         "size=8, shift=1.0, colour=blue",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +17,7 @@ from deploy import dashboard as module
 from deploy import heads, jobs
 from deploy.dashboard import EarlyError, TakenError, connect
 from deploy.heads import Head
+from storage.zarr_store import ZarrStore
 from sweeps.errors import RefusedError, UnknownNameError
 from tests.conftest import SpecMaker
 
@@ -197,6 +199,15 @@ def test_a_submission_takes_the_next_number_and_joins_whoever_was_faster(toy: Sp
     there.submit_job = early  # type: ignore[method-assign]
     assert jobs.place(there, sweep)[0].id == f"{first.id}-4"  # type: ignore[arg-type]
     assert (third.id, joined, taken) == (f"{first.id}-3", True, [f"{first.id}-3"])
+
+
+def test_a_store_is_resumed_as_what_it_holds(toy: SpecMaker) -> None:
+    sweep = toy(store={"url": "a.zarr"})
+    store = ZarrStore.create("a.zarr", sweep)
+    there = Cluster()
+    bags = [jobs._payload(there, spec, False, None) for spec in (store, sweep)]  # type: ignore[arg-type]
+    assert bags[0].id == bags[1].id
+    assert (bags[0].sweep, bags[0].store) == (None, os.path.abspath("a.zarr"))
 
 
 def test_another_minor_version_of_ray_is_refused(toy: SpecMaker) -> None:

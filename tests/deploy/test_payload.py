@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy import payload, wheel
+from actors.inline import Inline
+from deploy import driver, payload, wheel
+from deploy.board import last
 from deploy.payload import Payload
+from storage.zarr_store import ZarrStore
 from sweeps.errors import RefusedError, StoreError, SweepsError
+from sweeps.run import run
 from tests.conftest import SpecMaker
 
 
@@ -38,6 +43,17 @@ def test_a_store_means_the_same_on_the_cluster(toy: SpecMaker, url: str | None, 
     assert placed.store is not None
     assert placed.store.url == expected.format(cwd=Path.cwd(), home=Path.home())
     assert placed.fingerprint == sweep.fingerprint
+
+
+def test_on_this_machine_the_tracking_server_of_the_environment_goes_along(
+    toy: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert payload.placed(toy(), here=True).track.uri == "http://127.0.0.1:5000"
+    assert payload.placed(toy(track={"uri": "http://b"}), here=True).track.uri == "http://b"
+    assert payload.placed(toy(store={"url": "/a"}), here=False).track.uri is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@127.0.0.1:5000")
+    assert payload.placed(toy(), here=True).track.uri is None
 
 
 @pytest.mark.parametrize(
@@ -96,6 +112,57 @@ def test_the_script_falls_back_to_the_python_of_the_path(tmp_path: Path) -> None
     known = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RAY_ADDRESS": "as-it-was"}
     ran = subprocess.run(payload.ENTRYPOINT, shell=True, cwd=tmp_path, env=known, capture_output=True, text=True)
     assert ran.stdout == "-m deploy.driver job.json as-it-was\n", ran.stderr
+
+
+# --- the driver, where nothing is left to measure and Ray is not needed ---
+
+
+@pytest.fixture
+def whole(toy: SpecMaker) -> ZarrStore:
+    store = ZarrStore.create(os.path.abspath("there/a.zarr"), toy())
+    list(run(store, Inline("cpu")))
+    return store
+
+
+def bag_of(store: ZarrStore, /, **changes: object) -> Payload:
+    bag = Payload("sweep-1", "toy", store.url, store.sweep.model_dump(mode="json"), payload.versions(), again="again")
+    return dataclasses.replace(bag, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_driver_runs_a_spec_or_what_a_store_says(whole: ZarrStore, resumed: bool, tmp_path: Path, capsys) -> None:
+    spec = {**whole.sweep.model_dump(mode="json"), "store": {"url": whole.url}}
+    bag_of(whole, sweep=None if resumed else spec).write(tmp_path)
+    assert driver.main([str(tmp_path / payload.FILE)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("sweep-1: relu-sweeps ")
+    assert said[1] == "resume with: again"
+    assert said[-1] == f"done: {whole.url}"
+    assert last("\n".join(said)).end == "done"  # type: ignore[union-attr]
+    assert (tmp_path / "there" / "mlflow.db").exists(), "beside the store"
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_driver_tracks_to_where_it_was_sent_from(whole: ZarrStore, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path / "there")
+    (tmp_path / "home").mkdir()
+    assert driver.drive(bag_of(whole, sweep=None, home=str(tmp_path / "home"))) == 0
+    assert (tmp_path / "home" / "mlflow.db").exists()
+
+
+def test_a_driver_whose_store_is_a_bucket_tracks_only_to_a_server(whole: ZarrStore, monkeypatch, capsys) -> None:
+    far = bag_of(whole, store="s3://bucket/a")
+    assert driver._tracked(whole.sweep, far) == (whole.sweep, False)
+    assert "not tracked: set MLFLOW_TRACKING_URI on the cluster" in capsys.readouterr().out
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+    assert driver._tracked(whole.sweep, far) == (whole.sweep, True)
+
+
+def test_a_mistake_is_one_line_of_the_log_and_exit_2(whole: ZarrStore, toy: SpecMaker, tmp_path: Path, capsys) -> None:
+    other = toy(seed=4, store={"url": whole.url}).model_dump(mode="json")
+    bag_of(whole, sweep=other).write(tmp_path)
+    assert driver.main([str(tmp_path / payload.FILE)]) == 2
+    assert f"error: {whole.url} holds another sweep: seed is 3 there, 4 here" in capsys.readouterr().out
 
 
 # --- the wheel ---
