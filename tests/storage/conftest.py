@@ -146,12 +146,12 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
 
 @pytest.fixture
 def s3(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy before a new bucket named `bucket`; the environment points to it, and patience is short."""
+    """A proxy before a new bucket named `bucket`; the environment points to it, and pauses are short."""
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)
     moto.ask("POST", "moto-api/reset")
     moto.ask("PUT", "bucket")
-    for name, value in {"FIRST": 0.02, "LONGEST": 0.2, "TIMEOUT": 1.0, "PATIENCE": 30.0}.items():
+    for name, value in {"FIRST": 0.02, "LONGEST": 0.2, "PATIENCE": 100.0}.items():
         monkeypatch.setattr(retries, name, value)
     with Proxy(moto.port) as proxy:
         for name, text in {**CREDENTIALS, **ALONE, "AWS_ENDPOINT_URL": proxy.url}.items():
