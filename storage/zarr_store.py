@@ -127,6 +127,8 @@ class ZarrStore:
 
     def _write(self, block: Block, measured: Measured, device: str, seconds: float) -> Receipt:
         start = time.perf_counter()
+        if is_local(self.url) and not os.path.exists(os.path.join(local_path(self.url), "zarr.json")):
+            raise FileNotFoundError("it was removed")  # or the directory would be made again, without its zarr.json
         digest = hashlib.sha256()
         for name, array in _arrays(measured):
             self._array(name)[(*block.slices, slice(block.batch, block.batch + 1))] = np.expand_dims(
