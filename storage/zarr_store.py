@@ -158,6 +158,8 @@ class ZarrStore:
 
     def _write(self, block: Block, measured: Measured, device: str, seconds: float) -> Receipt:
         start = time.perf_counter()
+        if is_local(self.url) and not os.path.exists(os.path.join(local_path(self.url), "zarr.json")):
+            raise FileNotFoundError("it was removed")  # or the directory would be made again, without its zarr.json
         digest, where = hashlib.sha256(), self._place(block)
         for name, array in _arrays(measured):
             self.array(block.piece, name)[where] = np.expand_dims(array, len(block.shape))

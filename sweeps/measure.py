@@ -111,8 +111,8 @@ def _too_large(statistic: Statistic, networks: Networks) -> str:
     each = statistic.memory(statistic.parameters(**networks.points.point(0)))
     shape = ", ".join(f"{name} = {networks[name]!r}" for name in sorted(statistic.shape))
     return (
-        f"a launch of {len(networks)} networks of {statistic.name!r} ({shape}) needs {len(networks) * each / 1e6:.4g} "
-        f"MB of memory, {each / 1e6:.4g} MB a network, and found no room, twice; free the device of others, take one "
+        f"a launch of {len(networks)} networks of {statistic.name!r} ({shape}) needs {len(networks) * each / 1e9:.3g} "
+        f"GB of memory, {each / 1e9:.3g} GB a network, and found no room, twice; free the device of others, take one "
         f'with more memory or device = "cpu", or make the networks smaller'
     )
 

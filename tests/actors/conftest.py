@@ -1,12 +1,22 @@
-"""One real Ray cluster of three raylets, a core each, for all tests of this folder."""
+"""One real Ray cluster of three raylets, a core each, for all tests of this folder; stores that keep a log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from relu_sweeps_logged import LoggedStore
+
+from actors.inline import Inline
+from actors.ray_pool import RayPool
+from storage.zarr_store import ZarrStore
+from sweeps.run import Executor, run
+from sweeps.sweep import Sweep
+
+EXECUTORS = ["inline", "one actor", "two actors", "three raylets"]
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +28,30 @@ def three_raylets() -> Iterator[Cluster]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture(params=["inline", "two actors"])
+def executor(request: pytest.FixtureRequest, three_raylets: Cluster) -> Executor:
+    return make(request.param)
+
+
+def make(name: str) -> Executor:
+    number = EXECUTORS.index(name)
+    return RayPool(number, "cpu") if number else Inline("cpu")
+
+
+@pytest.fixture
+def new_store(tmp_path: Path) -> Callable[..., LoggedStore]:
+    return lambda sweep: LoggedStore.create(str(tmp_path / "a.zarr"), sweep)  # type: ignore[return-value]
+
+
+def faulty(**fixed: object) -> Sweep:
+    """Six values x 2 batches of two draws; trouble where value == bad."""
+    return Sweep.of({"name": "faulty", "statistic": "faulty", "draws": 4, "draws_per_batch": 2,
+                     "axes": {"value": {"range": [0, 5]}}, "fixed": fixed})  # fmt: skip
+
+
+def undisturbed(sweep: Sweep, tmp_path: Path) -> str:
+    store = ZarrStore.create(str(tmp_path / "undisturbed.zarr"), sweep)
+    list(run(store, Inline("cpu")))
+    return store.content_hash()

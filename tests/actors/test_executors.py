@@ -2,59 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
-from relu_sweeps_logged import LoggedStore
 
-from actors.inline import Inline
 from actors.ray_pool import RayPool
-from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
-from sweeps.errors import RefusedError, StoreError
-from sweeps.events import BlockDone, BlockFailed, Event, SweepDone, SweepStarted
+from sweeps.errors import RefusedError
+from sweeps.events import BlockDone, BlockFailed, SweepDone, SweepStarted
 from sweeps.run import Executor, run
-from sweeps.sweep import Sweep
+from tests.actors.conftest import EXECUTORS, faulty, make, undisturbed
 from tests.conftest import SpecMaker
 
 pytestmark = pytest.mark.cluster
-EXECUTORS = ["inline", "one actor", "two actors", "three raylets"]
-
-
-@pytest.fixture(params=["inline", "two actors"])
-def executor(request: pytest.FixtureRequest, three_raylets: Cluster) -> Executor:
-    return make(request.param)
-
-
-def make(name: str) -> Executor:
-    number = EXECUTORS.index(name)
-    return RayPool(number, "cpu") if number else Inline("cpu")
-
-
-@pytest.fixture
-def new_store(tmp_path: Path) -> Callable[..., LoggedStore]:
-    def make(sweep: Sweep, name: str = "a") -> LoggedStore:
-        return LoggedStore.create(str(tmp_path / f"{name}.zarr"), sweep)  # type: ignore[return-value]
-
-    return make
-
-
-def faulty(**fixed: object) -> Sweep:
-    """Six values x 2 batches of two draws; trouble where value == bad."""
-    return Sweep.of({"name": "faulty", "statistic": "faulty", "draws": 4, "draws_per_batch": 2,
-                     "axes": {"value": {"range": [0, 5]}}, "fixed": fixed})  # fmt: skip
-
-
-def undisturbed(sweep: Sweep, tmp_path: Path) -> str:
-    store = ZarrStore.create(str(tmp_path / "undisturbed.zarr"), sweep)
-    list(run(store, Inline("cpu")))
-    return store.content_hash()
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
@@ -85,6 +48,18 @@ class TestContract:
         assert isinstance(end, SweepDone)
         assert (end.done, len(end.failed), end.missing) == (10, 2, 0)
 
+    def test_a_block_that_finds_no_memory_twice_fails_at_once(self, executor: Executor, new_store) -> None:
+        events = list(run(new_store(faulty(bad=3, how="oom")), executor))
+        failed = [e for e in events if isinstance(e, BlockFailed)]
+        assert sorted((e.block, e.attempts) for e in failed) == [(3, 1), (9, 1)]
+        assert all("LaunchMemoryError: a launch of 2 networks of 'faulty'" in e.error for e in failed)
+
+    def test_a_block_that_finds_no_memory_once_is_measured(self, executor: Executor, new_store, tmp_path: Path) -> None:
+        store = new_store(faulty(bad=3, how="oom", marker=str(tmp_path / "once")))
+        assert list(run(store, executor))[-1] == SweepDone(12)
+        assert (tmp_path / "once").exists()
+        assert store.content_hash() == undisturbed(store.sweep, tmp_path)
+
     def test_running_again_after_a_stop_measures_only_the_rest(
         self, executor: Executor, toy: SpecMaker, new_store
     ) -> None:
@@ -107,62 +82,6 @@ class TestContract:
         assert [type(e) for e in run(store, executor)] == [SweepStarted, SweepDone]
 
 
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-
-
-def disturbed(events: Iterator[Event], after: int, disturb: Callable[[BlockDone], None]) -> list[Event]:
-    """All events, with a disturbance after so many blocks."""
-    seen: list[Event] = []
-    for event in events:
-        seen.append(event)
-        if isinstance(event, BlockDone) and sum(isinstance(e, BlockDone) for e in seen) == after:
-            disturb(event)
-    return seen
-
-
-def test_a_killed_worker_costs_no_block_and_no_bit(three_raylets: Cluster, new_store, tmp_path: Path) -> None:
-    sweep = faulty(seconds=0.1)
-    store = new_store(sweep)
-    events = disturbed(run(store, RayPool(2, "cpu")), 3, lambda e: kill(int(e.receipt.worker.split(":")[1])))
-    assert events[-1] == SweepDone(12)
-    assert store.content_hash() == undisturbed(sweep, tmp_path)
-    assert not any(committed for _, committed, _ in store.lines())
-
-
-def test_a_block_that_kills_its_worker_once_is_measured_by_another(
-    three_raylets: Cluster, new_store, tmp_path: Path
-) -> None:
-    sweep = faulty(bad=3, how="die", marker=str(tmp_path / "died"))
-    store = new_store(sweep)
-    assert list(run(store, RayPool(2, "cpu")))[-1] == SweepDone(12)
-    assert (tmp_path / "died").exists()
-
-
-def test_a_block_that_always_kills_its_worker_fails_alone(three_raylets: Cluster, new_store) -> None:
-    sweep = faulty(bad=3, how="die")
-    end = list(run(new_store(sweep), RayPool(2, "cpu")))[-1]
-    assert isinstance(end, SweepDone)
-    assert sorted(f.block for f in end.failed) == [3, 9]
-    assert (end.done, end.missing) == (10, 0)
-
-
-def test_a_killed_raylet_costs_no_block_and_no_bit(three_raylets: Cluster, new_store, tmp_path: Path) -> None:
-    sweep = faulty(seconds=0.2)
-    store = new_store(sweep)
-    node = three_raylets.add_node(num_cpus=1)
-    try:
-        three_raylets.wait_for_nodes()
-        pool = RayPool(4, "cpu")
-        events = disturbed(run(store, pool), 2, lambda _: three_raylets.remove_node(node, allow_graceful=False))
-    finally:
-        if node in three_raylets.list_all_nodes():
-            three_raylets.remove_node(node, allow_graceful=False)
-    assert events[-1] == SweepDone(12)
-    assert store.content_hash() == undisturbed(sweep, tmp_path)
-    assert not any(committed for _, committed, _ in store.lines())
-
-
 def test_every_gpu_actor_sees_a_device_of_its_own(three_raylets: Cluster, toy: SpecMaker, new_store) -> None:
     node = three_raylets.add_node(num_cpus=0, num_gpus=3)
     try:
@@ -179,23 +98,6 @@ def test_every_gpu_actor_sees_a_device_of_its_own(three_raylets: Cluster, toy: S
             ray.kill(actor)
     finally:
         three_raylets.remove_node(node)
-
-
-class FullStore(LoggedStore):
-    """Writes a few blocks, then has no room."""
-
-    def write(self, block, measured, *, device, seconds):
-        if block.index >= 3:
-            raise StoreError("no space left")
-        return super().write(block, measured, device=device, seconds=seconds)
-
-
-@pytest.mark.parametrize("name", ["inline", "two actors"])
-def test_a_store_that_cannot_be_written_ends_the_sweep(three_raylets: Cluster, tmp_path: Path, name: str) -> None:
-    store = FullStore.create(str(tmp_path / "full.zarr"), faulty())
-    with pytest.raises(StoreError, match="no space left"):
-        list(run(store, make(name)))
-    assert store.done().sum() <= 3
 
 
 def test_a_cpu_worker_computes_on_one_thread(three_raylets: Cluster, toy: SpecMaker, new_store) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from relu_sweeps_toys import sample_toy
 
 import sweeps.measure
 from sweeps import statistics
 from sweeps.blocks import plan
+from sweeps.errors import LaunchMemoryError
 from sweeps.measure import measure, numerics, sample_block
-from sweeps.statistic import Statistic
+from sweeps.statistic import Networks, Statistic
 from sweeps.sweep import Sweep
 from tests.conftest import SpecMaker
 
@@ -110,3 +114,56 @@ def test_numerics_are_one_thread_of_full_float32_and_are_put_back() -> None:
     with numerics("tf32"):
         assert torch.backends.cuda.matmul.allow_tf32
     assert (torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32) == before
+
+
+class Hungry:
+    """A sampler that holds an array a launch, and runs out of memory so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.log, self.held = times, [], []
+
+    def sample(self, networks: Networks, device: str) -> dict:
+        tensor = torch.zeros(len(networks))
+        self.held.append(weakref.ref(tensor))
+        self.log.append(f"launch of {len(networks)}")
+        if self.log.count(self.log[-1]) <= self.times:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return sample_toy(networks, device)
+
+    def empty_cache(self) -> None:
+        self.log.append(f"freed, {sum(ref() is not None for ref in self.held)} held")
+
+
+class TestOutOfMemory:
+    @pytest.fixture
+    def hungry(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Hungry]:
+        def make(times: int) -> Hungry:
+            hungry = Hungry(times)
+            changed = replace(statistics.get("toy"), sample=hungry.sample, memory=lambda p: 10**6 * p.size)
+            monkeypatch.setattr(statistics, "get", lambda name: changed)
+            monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+            monkeypatch.setattr(torch.cuda, "empty_cache", hungry.empty_cache)
+            return hungry
+
+        return make
+
+    def test_the_cache_is_freed_and_the_launch_tried_once_more(self, toy: SpecMaker, hungry) -> None:
+        sweep = toy(points_per_block=1)
+        block = plan(sweep)[0]
+        expected = sample_block(sweep, block)
+        glutton = hungry(1)
+        assert_same_bits(sample_block(sweep, block), expected)
+        assert glutton.log == ["launch of 8", "freed, 0 held", "launch of 8"]
+
+    def test_the_second_time_it_says_what_the_launch_needs(self, toy: SpecMaker, hungry) -> None:
+        sweep = toy(points_per_block=1)
+        glutton = hungry(2)
+        with pytest.raises(LaunchMemoryError) as error:
+            measure(sweep, plan(sweep)[0])
+        assert str(error.value) == (
+            "a launch of 8 networks of 'toy' (colour = 'red', size = 2, steps = 3) needs 0.016 GB of memory, 0.002 GB a "
+            "network, and found no room, twice; free the device of others, take one with more memory or "
+            'device = "cpu", or make the networks smaller'
+        )
+        assert len(glutton.log) == 3
+        assert isinstance(error.value, MemoryError)
