@@ -172,7 +172,8 @@ def _stream(name: str, values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _generate(fill, dtype, keys, draws, tensor: int, size: int) -> np.ndarray:
+def checked(keys, draws, tensor: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Contiguous keys and draws; raises TypeError or ValueError where the four address nothing."""
     keys, draws = _stream("keys", keys), _stream("draws", draws)
     if len(keys) != len(draws):
         raise ValueError(f"keys and draws must have one entry a network each, got {len(keys)} and {len(draws)}")
@@ -180,6 +181,11 @@ def _generate(fill, dtype, keys, draws, tensor: int, size: int) -> np.ndarray:
         raise ValueError(f"tensor must be in [0, 2**32), got {tensor}")
     if not 0 <= size <= MAX_SIZE:
         raise ValueError(f"size must be in [0, 2**34], got {size}; split it over several tensors")
+    return keys, draws
+
+
+def _generate(fill, dtype, keys, draws, tensor: int, size: int) -> np.ndarray:
+    keys, draws = checked(keys, draws, tensor, size)
     blocks = -(-size // 4)
     out = np.empty(4 * blocks * len(keys), dtype)
     if out.size:

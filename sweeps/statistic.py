@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 
-from sweeps import randomness
+from sweeps import randomness, randomness_device
 
 Kind = Literal["real", "proportion", "count"]
 
@@ -125,6 +126,11 @@ class Networks:
         """Standard normals, float32 (networks, *shape); `tensor` tells a network's tensors apart."""
         flat = randomness.normals(self.keys, self.draws, tensor, int(np.prod(shape, dtype=np.int64)))
         return flat.reshape(len(self), *shape)
+
+    def normals_on(self, device: str, tensor: int, *shape: int) -> Tensor:
+        """`normals` as a torch tensor made on `device`: the same bits, without a copy from the CPU to a GPU."""
+        size = int(np.prod(shape, dtype=np.int64))
+        return randomness_device.normals(self.keys, self.draws, tensor, size, device).view(len(self), *shape)
 
     def words(self, tensor: int, *shape: int) -> np.ndarray:
         """Uniform 32-bit words, uint32 (networks, *shape)."""

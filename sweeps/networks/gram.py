@@ -14,11 +14,15 @@ with them that it is done there, in plain loops that add in one order on every m
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
 
-from sweeps.networks.layers import Activation, Normals
+from sweeps.networks.layers import Activation
+
+Normals = Callable[..., np.ndarray]
+"""`normals(tensor, *shape)` -> standard normals, float32 (networks, *shape)."""
 
 
 def angles_by_layer(

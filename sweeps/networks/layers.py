@@ -20,15 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 Padding = Literal["circular", "zero"]
 Activation = Literal["relu", "linear"]
-Normals = Callable[..., np.ndarray]
-"""`normals(tensor, *shape)` -> standard normals, float32 (lane, *shape)."""
+Normals = Callable[..., Tensor]
+"""`normals(tensor, *shape)` -> standard normals, float32 (lane, *shape), on the images' device."""
 
 _LINE = 16  # float32 numbers in 64 bytes
 
@@ -51,8 +50,7 @@ def hidden_layers(
     hidden = _rescaled(images.transpose(1, 2))
     for layer in range(depth):
         fan_in = hidden.shape[1] * side**2
-        weights = torch.from_numpy(normals(layer, width, fan_in)).to(images.device)
-        hidden = convolve(hidden, weights, side, padding)
+        hidden = convolve(hidden, normals(layer, width, fan_in), side, padding)
         if activation == "relu":
             hidden = hidden.relu_()
         hidden = _rescaled(hidden)

@@ -9,7 +9,7 @@ Nachum, Hazla, Gastpar, Khina, "A Johnson-Lindenstrauss Framework for Randomly I
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -108,7 +108,8 @@ def _sample(networks: Networks, device: str) -> dict[str, Any]:
     else:
         images = np.stack([pair(p.inputs, p.side, *which) for which in pairs])
         images = torch.from_numpy(images.reshape(-1, 2, *p.image)[of_network]).to(device)
-        each = layers.hidden_layers(images, networks.normals, side=p.layer_side, padding=p.padding, **how)
+        normals = partial(networks.normals_on, device)
+        each = layers.hidden_layers(images, normals, side=p.layer_side, padding=p.padding, **how)
         layerwise = [angles.between(h[:, :, 0].flatten(1), h[:, :, 1].flatten(1)) for h in each]
         cosines, thetas = (torch.stack(layer, -1) for layer in zip(*layerwise, strict=True))
     return {"cosine": cosines, "angle": thetas, "cosine_in": cosine_in}

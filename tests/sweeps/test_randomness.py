@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -206,6 +207,19 @@ def test_normals_are_the_plain_rule_applied_to_words():
     w, z = words(keys, draws, 2, 500_001), normals(keys, draws, 2, 500_001)
     np.testing.assert_array_equal(z.view(np.uint32), plain_normals(w.ravel()).reshape(w.shape).view(np.uint32))
     np.testing.assert_array_equal(z.view(np.uint32), from_words(w.ravel()).reshape(w.shape).view(np.uint32))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_products_and_sums_are_not_fused(fast):
+    """Neither marked for it in LLVM's code, nor joined in the machine's; `fast` shows that one could see it."""
+    compiled = njit(fastmath=fast)(randomness._fill_normals.py_func)
+    compiled.compile("void(uint64[::1], uint64[::1], uint32, int64, float32[::1])")
+    (code,), (machine_code,) = compiled.inspect_llvm().values(), compiled.inspect_asm().values()
+    products = re.findall(r"= (fmul|fadd) (.*?)(?:<.*>|float)", code)
+    assert {kind for kind, _ in products} == {"fmul", "fadd"}
+    assert {flags.strip() for _, flags in products} == ({"fast"} if fast else {""})
+    if not fast:
+        assert not re.search(r"llvm\.(fma|fmuladd)|\b(v?fn?m(add|sub)|fml[as])", code + machine_code)
 
 
 def words_of_every_octave(each=20_000):
