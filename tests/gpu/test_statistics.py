@@ -1,0 +1,146 @@
+"""Outcomes of one device against another's: exactly equal, or within the bounds stated in docs/randomness.md.
+
+What a GPU would do to an outcome is done on the CPU too: products and norms summed in another order, and the last bit
+of the machine's cosines, sines and arctangents changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sweeps import statistics
+from sweeps.blocks import plan
+from sweeps.inputs.pairs import pair
+from sweeps.measure import sample_block
+from sweeps.networks import angles, gram
+from sweeps.sweep import Sweep
+from tests.gpu.paths import CUDA
+
+ULP = 2.0**-24  # of a float32 just below 1
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, float]]] = {
+    "convolutional": (
+        "angle",
+        {"width": [16, 48], "correlation": [-0.95, 0.5, 0.999999], "activation": ["relu", "linear"]},
+        {"network": "cnn", "side": 8, "depth": 20},
+        {"cosine": 32 * ULP, "angle": 128 * ULP, "cosine_in": 0},
+    ),
+    "fully connected, weights drawn": (
+        "angle",
+        {"width": [64, 160], "correlation": [-0.95, 0.5, 0.999999], "activation": ["relu", "linear"]},
+        {"network": "fnn", "side": 4, "depth": 50, "sampler": "direct"},
+        {"cosine": 256 * ULP, "angle": 1024 * ULP, "cosine_in": 0},
+    ),
+    "fully connected": (
+        "angle",
+        {"width": [1, 16, 256], "correlation": [-0.95, 0.5, 1.0], "activation": ["relu", "linear"]},
+        {"network": "fnn", "side": 8, "depth": 30},
+        {"cosine": 0, "angle": 0, "cosine_in": 0},
+    ),
+    "folding": (
+        "folding",
+        {"width": [8, 40], "angle": [0.5, 2.0], "bias_variance": [0.0, 1.0]},
+        {"depth": 4},
+        {"chi": 0, "folded": 0, "breakpoints": 0, "r1": 0, "r2": 0},
+    ),
+    "injectivity": (
+        "injectivity",
+        {"n": [2, 3, 4, 5], "alpha": [3.0, 6.0]},
+        {},
+        {"min_active": 0, "injective": 0},
+    ),
+}
+
+
+def draws_of(case: str, device: str = "cpu", draws: int = 16) -> dict[str, np.ndarray]:
+    """Every draw of a case, (blocks x points, *dims, draws) an outcome."""
+    statistic, axes, fixed, _ = CASES[case]
+    sweep = Sweep.of({"name": "devices", "statistic": statistic, "seed": 11, "draws": draws, "draws_per_batch": draws,
+                      "axes": axes, "fixed": fixed})  # fmt: skip
+    blocks = [sample_block(sweep, block, device) for block in plan(sweep)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def farthest(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, float]:
+    """The largest difference of each outcome; undefined draws must be the same ones."""
+    assert set(a) == set(b)
+    for name in a:
+        np.testing.assert_array_equal(np.isnan(a[name]), np.isnan(b[name]))
+    return {name: float(np.nanmax(np.abs(a[name] - b[name]))) for name in a}
+
+
+def summed_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrix products 8 terms at a time, the last ones first, and norms in float64."""
+    mm, norm = torch.mm, torch.linalg.vector_norm
+
+    def blocked(a: torch.Tensor, b: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(out)
+        for start in reversed(range(0, a.shape[1], 8)):
+            total = total + mm(a[:, start : start + 8].contiguous(), b[start : start + 8].contiguous())
+        return out.copy_(total)
+
+    monkeypatch.setattr(torch, "mm", blocked)
+    monkeypatch.setattr(torch.linalg, "vector_norm", lambda x, **how: norm(x.double(), **how).to(x.dtype))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_another_order_of_sums(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = draws_of(case)
+    summed_otherwise(monkeypatch)
+    apart, bounds = farthest(draws_of(case), usual), CASES[case][-1]
+    assert set(apart) == set(bounds)
+    for name, bound in bounds.items():
+        assert apart[name] <= bound, (name, apart[name] / ULP)
+        assert apart[name] > 0 or bound == 0, name  # or the order did not change
+
+
+@pytest.mark.parametrize("device", ["cuda"] if CUDA else [])
+@pytest.mark.parametrize("case", CASES)
+def test_a_gpu(case: str, device: str) -> None:
+    apart = farthest(draws_of(case, device), draws_of(case))
+    for name, bound in CASES[case][-1].items():
+        assert apart[name] <= bound, (name, apart[name] / ULP)
+
+
+def test_every_outcome_is_held_to_a_bound() -> None:
+    for name in ("angle", "folding", "injectivity"):
+        outcomes = {o.name for o in statistics.get(name).outcomes}
+        bounds = [set(bounds) for statistic, _, _, bounds in CASES.values() if statistic == name]
+        assert bounds
+        assert all(b == outcomes for b in bounds)
+
+
+def test_folding_does_not_feel_the_last_bit_of_its_end_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = draws_of("folding", draws=256)
+    cos, sin = np.cos, np.sin
+    monkeypatch.setattr(np, "cos", lambda x: np.nextafter(cos(x), 9))
+    monkeypatch.setattr(np, "sin", lambda x: np.nextafter(sin(x), -9))
+    assert set(farthest(draws_of("folding", draws=256), usual).values()) == {0}
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+@pytest.mark.parametrize("width", [16, 256])
+def test_the_last_bit_of_every_angle_of_the_gram_sampler(width: int, activation: gram.Activation) -> None:
+    rng = np.random.default_rng(0)
+    a = np.repeat([1e-6, 0.5, 1.5, 3.0], 64)
+    b = a
+    for _ in range(100):
+        normals = rng.standard_normal((len(a), 2, width), np.float32)
+        how = {"width": width, "depth": 1, "activation": activation}
+        (cosines, thetas), (others, nudged) = (gram.angles_by_layer(x, lambda *_, g=normals: g, **how) for x in (a, b))
+        apart = farthest({"cosine": cosines, "angle": thetas}, {"cosine": others, "angle": nudged})
+        assert max(apart.values()) < 2**-38
+        a, b = thetas[:, 0], np.nextafter(nudged[:, 0], rng.choice([0.0, 9.0], len(a)))
+    assert np.any(a != b)
+
+
+@pytest.mark.parametrize("correlation", [-0.95, 0.0, 0.5, 0.999999])
+def test_the_cosine_of_the_inputs_in_another_order(correlation: float) -> None:
+    for index in range(50):
+        x, y = torch.tensor(pair("gaussian", 32, correlation, index), dtype=torch.float64).flatten(1)
+        turned = torch.randperm(len(x), generator=torch.Generator().manual_seed(index))
+        (cosine, _), (other, _) = angles.between(x, y), angles.between(x[turned], y[turned])
+        assert abs(cosine - other) <= 2**-50
