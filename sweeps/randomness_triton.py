@@ -1,8 +1,8 @@
 """The randomness rule as one Triton kernel, for GPUs; import it only where Triton is installed.
 
-A program computes COUNTERS counters of four elements each, the networks' blocks being laid end to end, and writes
-them in place. It must be launched with enable_fp_fusion=False: a product and a sum contracted into one multiply-add
-would be rounded once instead of twice.
+A program computes COUNTERS counters of four elements each, the networks' blocks being laid end to end: every store
+is aligned, whatever the size. A size that is no multiple of four costs a copy. The kernel must be launched with
+enable_fp_fusion=False: a product and a sum contracted into one multiply-add would be rounded once instead of twice.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def normal_from_word(words, table):
 
 
 @triton.jit(do_not_specialize=["tensor"])
-def fill(out, table, keys, draws, tensor, blocks, size, total, NORMAL: tl.constexpr, COUNTERS: tl.constexpr):
-    """Words as int32, or normals, of `total` counters into `out` (networks, size); int64 `keys` and `draws`."""
+def fill(out, table, keys, draws, tensor, blocks, total, NORMAL: tl.constexpr, COUNTERS: tl.constexpr):
+    """Words as int32, or normals, of `total` counters into `out` (networks, blocks, 4); int64 `keys` and `draws`."""
     at = tl.program_id(0).to(tl.int64) * COUNTERS + tl.arange(0, COUNTERS)
     inside = at < total
     network, block = at // blocks, at % blocks
@@ -68,13 +68,11 @@ def fill(out, table, keys, draws, tensor, blocks, size, total, NORMAL: tl.conste
         c0, c1, draw.to(tl.uint32), (draw >> 32).to(tl.uint32), key.to(tl.uint32), (key >> 32).to(tl.uint32)
     )
     words = tl.reshape(tl.join(tl.join(x0, x2), tl.join(x1, x3)), (COUNTERS, 4))  # x0 x1 x2 x3, a counter a row
-    element = 4 * block[:, None] + tl.arange(0, 4)[None, :]
-    place = network[:, None] * size + element
-    wanted = inside[:, None] & (element < size)
+    place = out + 4 * at[:, None] + tl.arange(0, 4)[None, :]
     if NORMAL:
-        tl.store(out + place, normal_from_word(words, table), mask=wanted)
+        tl.store(place, normal_from_word(words, table), mask=inside[:, None])
     else:
-        tl.store(out + place, words.to(tl.int32, bitcast=True), mask=wanted)
+        tl.store(place, words.to(tl.int32, bitcast=True), mask=inside[:, None])
 
 
 def words(keys: np.ndarray, draws: np.ndarray, tensor: int, size: int, device: torch.device | str) -> Tensor:
@@ -91,20 +89,12 @@ def _generate(dtype: torch.dtype, keys, draws, tensor: int, size: int, device) -
     keys, draws = checked(keys, draws, tensor, size)
     blocks = -(-size // 4)
     total = blocks * len(keys)
-    out = torch.empty((len(keys), size), dtype=dtype, device=device)
+    out = torch.empty((len(keys), 4 * blocks), dtype=dtype, device=device)
     streams = (torch.tensor(stream.view(np.int64), device=device) for stream in (keys, draws))
+    grid, normal = (triton.cdiv(total, COUNTERS),), dtype == torch.float32
     if total:
         with torch.cuda.device_of(out):
-            fill[(triton.cdiv(total, COUNTERS),)](  # pyright: ignore[reportIndexIssue]
-                out,
-                table_on(out.device),
-                *streams,
-                tensor,
-                blocks,
-                size,
-                total,
-                NORMAL=dtype == torch.float32,
-                COUNTERS=COUNTERS,
-                enable_fp_fusion=False,
+            fill[grid](  # pyright: ignore[reportIndexIssue]
+                out, table_on(out.device), *streams, tensor, blocks, total, normal, COUNTERS, enable_fp_fusion=False
             )
-    return out
+    return out[:, :size].contiguous()

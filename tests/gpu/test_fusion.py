@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from sweeps.randomness_triton import fill
 
-kinds = ["*fp32", "*fp32", "*i64", "*i64", "i64", "i64", "i64", "i64", "constexpr", "constexpr"]
+kinds = ["*fp32", "*fp32", "*i64", "*i64", "i64", "i64", "i64", "constexpr", "constexpr"]
 source = ASTSource(fill, dict(zip(fill.arg_names, kinds, strict=True)), {"NORMAL": True, "COUNTERS": 256})
 target = GPUTarget("cuda", int(sys.argv[1]), 32)
 for fusion in (False, True):
