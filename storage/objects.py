@@ -185,17 +185,6 @@ def create_only(objects: Any, key: str, content: bytes) -> bool:
         return aside(lambda: patiently(attempt)).result()
 
 
-def folders(objects: Any) -> list[str]:
-    """The first parts of all keys that have more than one.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
-    with _told(objects, "read"):
-        found = aside(lambda: patiently(lambda: obstore.list_with_delimiter(objects))).result()
-    return list(found["common_prefixes"])
-
-
 class Chunks(ObjectStore):
     """The objects as Zarr reads and writes them: put as by `put`, and failing with a StoreError."""
 
@@ -251,15 +240,6 @@ def place(objects: Any) -> str:
     if isinstance(objects, S3Store):
         return f"s3://{objects.config.get('bucket')}/{objects.prefix or ''}"
     return str(objects)
-
-
-def create_only(objects: Any, key: str, data: bytes) -> bool:
-    """Put an object where there is none; whether it was put."""
-    try:
-        obstore.put(objects, key, data, mode="create")
-    except FileExistsError:
-        return False
-    return True
 
 
 def is_local(url: str) -> bool:

@@ -19,8 +19,7 @@ from zarr.storage import MemoryStore
 
 from storage import layout
 from storage.layout import ATTRIBUTE, LAYOUT, ArrayLayout
-from storage.objects import connect, folders, get, listing, put
-from storage.objects import create as put_where_none_is
+from storage.objects import connect, create_only, folders, get, listing, put
 from storage.reasons import first_line
 from sweeps.blocks import Piece, Plan
 from sweeps.errors import NoStoreError, StoreError, SweepsError
@@ -94,7 +93,7 @@ def extend(url: str, change: Callable[[Sweep], Sweep], made_by: Mapping[str, str
         if larger.fingerprint == now.sweep.fingerprint:
             return now
         cut = extended_plan(now.cut, now.sweep, larger)
-        if put_where_none_is(objects, _record(now.extensions + 1), _written(_document(larger, cut, made_by))):
+        if create_only(objects, _record(now.extensions + 1), _written(_document(larger, cut, made_by))):
             mend(url, larger, cut)
             return held(url)
 
