@@ -127,6 +127,17 @@ def listing(objects: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
             time.sleep(pause)
 
 
+def folders(objects: Any) -> list[str]:
+    """Names of the folders right below the top.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    with _told(objects, "read"):
+        found = aside(lambda: patiently(lambda: obstore.list_with_delimiter(objects))).result()
+    return [prefix.rstrip("/") for prefix in found["common_prefixes"]]
+
+
 def get(objects: Any, key: str) -> bytes:
     """The content of an object.
 
@@ -148,7 +159,7 @@ def put(objects: Any, key: str, content: Any) -> None:
         aside(lambda: _put(objects, key, content)).result()
 
 
-def create_only(objects: Any, key: str, content: bytes) -> bool:
+def create(objects: Any, key: str, content: bytes) -> bool:
     """Put an object where there is none. True: the key holds these bytes; False: somebody else's were first.
 
     One of several writers wins, in one process or in many, unless their bytes are equal: those cannot be told from
@@ -172,17 +183,6 @@ def create_only(objects: Any, key: str, content: bytes) -> bool:
 
     with _told(objects, "written"):
         return aside(lambda: patiently(attempt)).result()
-
-
-def folders(objects: Any) -> list[str]:
-    """The first parts of all keys that have more than one.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
-    with _told(objects, "read"):
-        found = aside(lambda: patiently(lambda: obstore.list_with_delimiter(objects))).result()
-    return list(found["common_prefixes"])
 
 
 class Chunks(ObjectStore):
