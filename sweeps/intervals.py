@@ -1,10 +1,14 @@
-"""Intervals that hold a mean with a given probability: Wilson for proportions, Student's t for the others."""
+"""Intervals that hold a mean with a given probability: Wilson for proportions, Student's t for the others.
+
+They hold at a number of draws chosen beforehand. Those that hold whenever one stops are in `sweeps.sequences`.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
+from sweeps import sequences
 from sweeps.moments import Moments
 
 
@@ -31,8 +35,17 @@ def sem(m: Moments) -> np.ndarray:
     return np.sqrt(np.divide(m.variance, m.n, out=np.full_like(m.n, np.nan), where=m.n > 0))
 
 
-def interval(m: Moments, kind: str, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """The interval (low, high) of a mean that suits the kind of an outcome."""
+def interval(m: Moments, kind: str, confidence: float, anytime: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The interval (low, high) of a mean that suits the kind of an outcome.
+
+    With `anytime` above 0 it is a confidence sequence, tightest at about that many draws, an exact one for proportions
+    and an asymptotic one for the others.
+    """
     if kind == "proportion":
+        if anytime:
+            return sequences.beta_binomial(m.mean, m.n, confidence, anytime)
         return wilson(m.mean, m.n, confidence)
+    if anytime:
+        half = sequences.critical(m.n, confidence, anytime) * sem(m)
+        return m.mean - half, m.mean + half
     return student(m, confidence)
