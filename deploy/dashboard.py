@@ -42,7 +42,7 @@ class TakenError(RefusedError):
 
 
 class EarlyError(RefusedError):
-    """The cluster has just come up, and takes no jobs yet."""
+    """The cluster takes no jobs: it has just come up, or another one on its machine holds the port of its agent."""
 
 
 class Dashboard(JobSubmissionClient):
@@ -82,7 +82,10 @@ class Dashboard(JobSubmissionClient):
     def _raise_error(self, r: requests.Response) -> NoReturn:
         lines = [line.strip() for line in r.text.splitlines() if line.strip()]
         reason = lines[-1][:300] if lines else f"status {r.status_code}"
-        kind = TakenError if TAKEN in reason else EarlyError if EARLY in reason else RefusedError
+        if EARLY in reason:
+            why = "its agent does not answer; several clusters on one machine must not share Ray's agent port, 52365"
+            raise EarlyError(f"the Ray cluster at {self._address} takes no jobs: {why}")
+        kind = TakenError if TAKEN in reason else RefusedError
         raise kind(f"the Ray cluster at {self._address} says: {reason}")
 
 

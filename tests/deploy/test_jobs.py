@@ -278,7 +278,9 @@ def test_without_an_address_the_cluster_of_this_machine_is_found(
 
 
 SESSION = """
-import actors, ray, sys, time
+import functools, ray, sys, time
+from ray._private.parameter import RayParams  # another cluster here may hold the port that ray.init wants
+RayParams.__init__ = functools.partialmethod(RayParams.__init__, dashboard_agent_listen_port=0)
 ray.init(address="local", include_dashboard=True, dashboard_port=int(sys.argv[1]), num_cpus=1, log_to_driver=False,
          _temp_dir=sys.argv[2])
 time.sleep(600)
@@ -297,8 +299,7 @@ def bare() -> Iterator[str]:
         known = os.environ | {"PYTHONPATH": plugin, "RAY_AUTH_MODE": "token"}
         lacks = subprocess.run([python, "-c", "import deploy"], env=known, capture_output=True, text=True, cwd=folder)
         assert "No module named 'deploy'" in lacks.stderr
-        session = SESSION.replace("actors, ", "")
-        process = subprocess.Popen([python, "-c", session, str(port), str(folder)], env=known, cwd=folder)
+        process = subprocess.Popen([python, "-c", SESSION, str(port), str(folder)], env=known, cwd=folder)
         try:
             deadline = time.monotonic() + 120
             while all(head.dashboard != f"127.0.0.1:{port}" for head in heads.heads()) and time.monotonic() < deadline:
