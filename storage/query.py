@@ -24,28 +24,33 @@ from sweeps.errors import SpecError, unknown
 from sweeps.intervals import interval, sem
 from sweeps.moments import Moments
 from sweeps.statistic import Outcome
+from sweeps.stopping import tuned_to
 from sweeps.sweep import Sweep
 
 COLUMNS = {"mean": "", "ci_low": "_ci_low", "ci_high": "_ci_high", "draws": "_n", "theory": "_theory"}
 
 
-def open_sweep(url: str, confidence: float = 0.95) -> xr.Dataset:
+def open_sweep(url: str, confidence: float | None = None) -> xr.Dataset:
     """A store as a Dataset: lazy, and a snapshot; open a running sweep again to see more of it.
 
     For every outcome `o`, over the axes and its own dimensions: `o` (the mean), `o_std`, `o_sem`, `o_ci_low`,
     `o_ci_high`, `o_n`, `o_undefined`, `o_min`, `o_max`; `o_theory` where the statistic has one, computed for
     the selected points only; `o_histogram` (*axes, *dims, o_bin) where bins are declared. What too few draws
     cannot give is NaN. An interval holds its mean with probability `confidence`, each point by itself: Wilson
-    for proportions, t for the others. Numeric axes ascend.
+    for proportions, t for the others, or anytime-valid where the sweep asks for that; by default with the
+    confidence of its `until`, else 0.95. Numeric axes ascend.
+
+    A sweep with `until` also has `converged` (*axes), and one that keeps draws `o_draws` (*axes, *dims, draw).
 
     Raises:
         StoreError: no store there, or it is not ours.
         SpecError: confidence is not between 0 and 1.
     """
-    if not 0 < confidence < 1:
+    if confidence is not None and not 0 < confidence < 1:
         raise SpecError(f"confidence must lie between 0 and 1, got {confidence!r}")
     snapshot = Snapshot(ZarrStore.open(url))
     sweep, variables = snapshot.sweep, {}
+    confidence = confidence or (sweep.until.confidence if sweep.until else 0.95)
     theories = snapshot.theory_names()
     for outcome in sweep.definition.outcomes:
         variables |= _quantities(snapshot, outcome, confidence)
@@ -62,7 +67,7 @@ def open_sweep(url: str, confidence: float = 0.95) -> xr.Dataset:
     return _ascending(ds, sweep)
 
 
-QUANTITIES: dict[str, tuple[str, str, Callable[[Moments, str, float], np.ndarray]]] = {
+QUANTITIES: dict[str, tuple[str, str, Callable[[Moments, str, float, int], np.ndarray]]] = {
     "": ("{}", "float64", lambda m, *_: m.mean),
     "std": ("standard deviation of {}", "float64", lambda m, *_: np.sqrt(m.variance)),
     "sem": ("standard error of the mean of {}", "float64", lambda m, *_: sem(m)),
@@ -73,7 +78,7 @@ QUANTITIES: dict[str, tuple[str, str, Callable[[Moments, str, float], np.ndarray
     "min": ("least {}", "float64", lambda m, *_: m.min),
     "max": ("greatest {}", "float64", lambda m, *_: m.max),
 }
-"""suffix -> (long_name, dtype, value from (moments, kind, confidence))"""
+"""suffix -> (long_name, dtype, value from (moments, kind, confidence, anytime))"""
 
 
 # --- the Dataset ---
@@ -112,7 +117,7 @@ def _quantities(snapshot: Snapshot, outcome: Outcome, confidence: float) -> dict
         if not suffix:
             attributes["kind"] = outcome.kind
         if suffix.startswith("ci"):
-            way = "Wilson" if outcome.kind == "proportion" else "t"
+            way = "anytime" if _anytime(snapshot, outcome) else "Wilson" if outcome.kind == "proportion" else "t"
             attributes["long_name"] += f" of the {100 * confidence:.6g}% {way} interval of the mean"
         read = partial(_derive, snapshot, outcome, suffix, confidence)
         name = f"{outcome.name}_{suffix}".removesuffix("_")
@@ -121,7 +126,14 @@ def _quantities(snapshot: Snapshot, outcome: Outcome, confidence: float) -> dict
 
 
 def _derive(snapshot: Snapshot, outcome: Outcome, suffix: str, confidence: float, where: Where) -> np.ndarray:
-    return QUANTITIES[suffix][2](snapshot.moments(outcome.name, where), outcome.kind, confidence)
+    moments = snapshot.moments(outcome.name, where)
+    return QUANTITIES[suffix][2](moments, outcome.kind, confidence, _anytime(snapshot, outcome))
+
+
+def _anytime(snapshot: Snapshot, outcome: Outcome) -> int:
+    """The draws that an outcome's anytime-valid interval is tuned to; 0 where the sweep asks for none."""
+    until = snapshot.sweep.until
+    return tuned_to(until, outcome.kind) if until else 0
 
 
 def _theory(snapshot: Snapshot, outcome: Outcome) -> xr.Variable:
