@@ -159,7 +159,7 @@ def put(objects: Any, key: str, content: Any) -> None:
         aside(lambda: _put(objects, key, content)).result()
 
 
-def create(objects: Any, key: str, content: bytes) -> bool:
+def create_only(objects: Any, key: str, content: bytes) -> bool:
     """Put an object where there is none. True: the key holds these bytes; False: somebody else's were first.
 
     One of several writers wins, in one process or in many, unless their bytes are equal: those cannot be told from

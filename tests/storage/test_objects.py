@@ -15,7 +15,7 @@ import pytest
 from obstore.exceptions import GenericError
 
 from storage import objects, reasons, retries
-from storage.objects import connect, create, folders, get, listing, put
+from storage.objects import connect, create_only, folders, get, listing, put
 from sweeps.errors import StoreError
 from tests.storage.proxy import LOST, Proxy
 
@@ -64,10 +64,10 @@ class TestContract:
         assert folders(here) == ["c"]
 
     def test_only_the_first_creates(self, here: Any) -> None:
-        assert create(here, "a/lock", b"mine")
-        assert not create(here, "a/lock", b"another's")
+        assert create_only(here, "a/lock", b"mine")
+        assert not create_only(here, "a/lock", b"another's")
         assert get(here, "a/lock") == b"mine"
-        assert create(here, "a/lock", b"mine"), "a try of one's own whose answer was lost"
+        assert create_only(here, "a/lock", b"mine"), "a try of one's own whose answer was lost"
 
     def test_of_many_processes_one_creates(self, here: Any, tmp_path: Path) -> None:
         url = URL if "bucket" in repr(here) else str(tmp_path / "objects")
@@ -82,14 +82,14 @@ class TestContract:
 
 RACERS = """
 import os, sys
-from storage.objects import connect, create
+from storage.objects import connect, create_only
 wait, go = os.pipe()
 for _ in range(4):
     if os.fork() == 0:
         os.close(go)
         os.read(wait, 1)  # until the parent closes its end
         here, who = connect(sys.argv[1]), str(os.getpid())
-        won = [f"race/{i}" for i in range(40) if create(here, f"race/{i}", who.encode())]
+        won = [f"race/{i}" for i in range(40) if create_only(here, f"race/{i}", who.encode())]
         os.write(1, "".join(f"{key} {who}\\n" for key in won).encode())
         os._exit(0)
 os.close(go)
@@ -101,7 +101,7 @@ sys.exit(any(os.wait()[1] for _ in range(4)))
 
 OPERATIONS: dict[str, tuple[str, Callable[[Any], Any], Any]] = {
     "put": ("PUT", lambda o: put(o, "new", CONTENT), None),
-    "create": ("PUT", lambda o: create(o, "new", CONTENT), True),
+    "create": ("PUT", lambda o: create_only(o, "new", CONTENT), True),
     "get": ("GET", lambda o: get(o, "old"), CONTENT),
     "list": ("GET", lambda o: sorted(listing(o)), [("old", len(CONTENT))]),
     "folders": ("GET", folders, []),
@@ -172,7 +172,7 @@ def test_a_listing_goes_on_where_it_was_cut(s3: Proxy, kind: str | int) -> None:
 
 def test_a_conflict_of_two_creators_is_tried_again(s3: Proxy) -> None:
     s3.fault(409, 2, method="PUT")
-    assert create(connect(URL), "lock", b"mine")
+    assert create_only(connect(URL), "lock", b"mine")
     assert len(s3.struck()) == 2
 
 
@@ -217,7 +217,7 @@ def test_a_local_object_is_on_the_disk_before_the_next(tmp_path: Path, monkeypat
     monkeypatch.setattr(
         os, "fsync", lambda fd: (synced.append((os.fstat(fd).st_ino, os.fstat(fd).st_size)), original(fd))
     )
-    for i, write in enumerate((put, create)):
+    for i, write in enumerate((put, create_only)):
         write(here, f"c/{i}", CONTENT)
         found = os.stat(tmp_path / "a" / "c" / str(i))
         assert synced[-1] == (found.st_ino, len(CONTENT))
@@ -231,7 +231,7 @@ def test_a_sync_that_fails_is_a_write_that_failed(tmp_path: Path, monkeypatch: p
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
-    for write in (put, create):
+    for write in (put, create_only):
         with pytest.raises(StoreError, match=r"a cannot be written: \[Errno 5\] Input/output error"):
             write(here, write.__name__, CONTENT)
 
