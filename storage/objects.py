@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import obstore
+from obstore.exceptions import AlreadyExistsError
 
 from sweeps.errors import StoreError
 
@@ -57,7 +58,7 @@ def create_only(objects: Any, key: str, data: bytes) -> bool:
     """Put an object where there is none; whether it was put."""
     try:
         obstore.put(objects, key, data, mode="create")
-    except FileExistsError:
+    except AlreadyExistsError:
         return False
     return True
 

@@ -74,7 +74,8 @@ def _held(url: str, attributes: dict[str, Any], number: int) -> Held:
 
 
 def create(url: str, sweep: Sweep, cut: Plan, made_by: Mapping[str, str]) -> None:
-    """Make a new store, empty. The root comes last: a half-made store has none and is simply made again.
+    """Make a new store, empty, unless somebody makes one meanwhile. The root comes last: a half-made store has none
+    and is simply made again.
 
     Raises:
         StoreError: the place holds something else, or cannot be written.
@@ -84,14 +85,13 @@ def create(url: str, sweep: Sweep, cut: Plan, made_by: Mapping[str, str]) -> Non
     objects = connect(url, create=True)
     try:
         found = _put_piece(objects, 0, arrays)
-        obstore.put(objects, ROOT, _written(_consolidated(_document(sweep, cut, made_by), [found])))
+        create_only(objects, ROOT, _written(_consolidated(_document(sweep, cut, made_by), [found])))
     except Exception as error:
         raise StoreError(f"store.url {url!r} cannot be written: {first_line(error)}") from None
 
 
 def extend(url: str, change: Callable[[Sweep], Sweep], made_by: Mapping[str, str]) -> Held:
     """Record that a store holds a larger sweep from now on; see `ZarrStore.extend`."""
-    objects = connect(url)
     while True:
         now = held(url)
         larger = extended(now.sweep, change(now.sweep))
@@ -99,25 +99,32 @@ def extend(url: str, change: Callable[[Sweep], Sweep], made_by: Mapping[str, str
             return now
         cut = extended_plan(now.cut, now.sweep, larger)
         try:
-            first = create_only(objects, _record(now.extensions + 1), _written(_document(larger, cut, made_by)))
+            first = create_only(connect(url), _record(now.extensions + 1), _written(_document(larger, cut, made_by)))
         except Exception as error:
             raise StoreError(f"{url} cannot be written: {first_line(error)}") from None
         if first:
-            mend(url, larger, cut)
-            return held(url)
+            return mend(url)
 
 
-def mend(url: str, sweep: Sweep, cut: Plan) -> None:
-    """Make the pieces that are not there yet, and arrays as long as their batches; all is well if others do too."""
-    objects = connect(url)
-    try:
-        found = [_mended(objects, i, piece, sweep, cut) for i, piece in enumerate(cut.pieces)]
-        root = _get(objects, ROOT)
-        fresh = _consolidated(root, found)
-        if fresh != root:
-            obstore.put(objects, ROOT, _written(fresh))
-    except Exception as error:
-        raise StoreError(f"{url} cannot be written: {first_line(error)}") from None
+def mend(url: str) -> Held:
+    """Make the pieces that are not there yet, and arrays as long as their batches; all is well if others do too.
+    What was extended meanwhile is mended again, by us too: ours may have undone theirs."""
+    while True:
+        now = held(url)
+        try:
+            _mend(connect(url), now)
+        except Exception as error:
+            raise StoreError(f"{url} cannot be written: {first_line(error)}") from None
+        if held(url).extensions == now.extensions:
+            return now
+
+
+def _mend(objects: Any, now: Held) -> None:
+    found = [_mended(objects, i, piece, now.sweep, now.cut) for i, piece in enumerate(now.cut.pieces)]
+    root = _get(objects, ROOT)
+    fresh = _consolidated(root, found)
+    if fresh != root:
+        obstore.put(objects, ROOT, _written(fresh))
 
 
 def _mended(objects: Any, index: int, piece: Piece, sweep: Sweep, cut: Plan) -> dict[str, Any]:
