@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from sweeps import randomness
-from sweeps.blocks import Piece, Plan, plan, settled
+from sweeps.blocks import Piece, Plan, settled, slowest
 from sweeps.errors import SpecError
 from sweeps.moments import FIELDS
 from sweeps.statistic import Outcome
@@ -100,7 +100,7 @@ def attributes(sweep: Sweep, cut: Plan) -> dict[str, Any]:
 def stored_plan(sweep: Sweep, pieces: list[dict[str, Any]]) -> Plan:
     """The plan of a stored sweep from the pieces in its attributes."""
     found = tuple(Piece(**{k: tuple(v) for k, v in piece.items()}) for piece in pieces)
-    return dataclasses.replace(plan(sweep), pieces=found)
+    return Plan(found, slowest(sweep), sweep.batches)
 
 
 def piece_name(index: int) -> str:

@@ -98,7 +98,9 @@ class Lazy(BackendArray):
 
     def _outer(self, key: tuple[Any, ...]) -> np.ndarray:
         where = tuple(np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True))
-        out = np.array(self.read(where), dtype=self.dtype)  # a copy: what is cached stays as it is
+        out = np.zeros([len(w) for w in where], dtype=self.dtype)
+        if out.size:
+            out[...] = self.read(where)  # a copy: what is cached stays as it is
         return out[tuple(0 if np.ndim(k) == 0 and not isinstance(k, slice) else slice(None) for k in key)]
 
 

@@ -25,6 +25,7 @@ from sweeps.statistic import Outcome, Points
 from sweeps.sweep import Sweep
 
 CACHE_BYTES = 2**28
+NEVER = -1
 NOTHING = np.array([{"n": 0.0, "undefined": 0.0, "m2": 0.0}.get(f, np.nan) for f in FIELDS])
 
 Where = tuple[np.ndarray, ...]  # positions along every dimension of a variable
@@ -80,7 +81,7 @@ class Snapshot:
         return out
 
     def narrow(self, where: Where) -> np.ndarray:
-        """Which points (*axes) have an interval as narrow as `until` asks for."""
+        """Which points (*axes) have stopped with an interval as narrow as `until` asks for."""
         return self._stops(where)[1]
 
     def _merged(self, outcome: str, where: Where) -> Moments:
@@ -145,13 +146,14 @@ class Snapshot:
         where, looks = (*here, *map(np.arange, own)), Looks(self.sweep, int(np.prod(shape)))
         total, stops = np.tile(NOTHING, (*shape, *own, 1)), np.zeros(looks.open.shape, dtype=np.int64)
         for number, (batch, committed) in enumerate(self._committed(here)):
-            looks.open &= committed.ravel() & (batch == number)
-            if not looks.open.any():
+            counting = looks.open & (stops == number) & committed.ravel() & (batch == number)
+            looks.at[~counting] = NEVER
+            if not counting.any():
                 break
-            self._add(total, name, batch, where, looks.open.reshape(shape))
-            stops += looks.open
+            self._add(total, name, batch, where, counting.reshape(shape))
+            stops += counting
             looks.see(number + 1, Moments.unstack(total.reshape(-1, *own, len(FIELDS))))
-        narrow = looks.narrow(Moments.unstack(total.reshape(-1, *own, len(FIELDS)))) & (stops > 0)
+        narrow = looks.narrow(Moments.unstack(total.reshape(-1, *own, len(FIELDS)))) & ~looks.open
         return stops.reshape(shape), narrow.reshape(shape)
 
     # --- reading ---
@@ -167,20 +169,13 @@ class Snapshot:
             box, origin = [r[a] for r, a in zip(rows, alive, strict=True)], self.plan.pieces[piece].origin
             inside = [w[b] - o for w, b, o in zip(where, box, origin, strict=False)]
             at = (*map(_slice, inside), slice(batch, batch + 1), *map(_slice, where[axes:]))
-            array = np.squeeze(np.asarray(self.store.array(piece, name).oindex[at]), axis=axes)
+            stored = self.store.array(piece, name)
+            array = np.squeeze(np.asarray(stored.oindex[at]), axis=axes)
             here = mask[np.ix_(*alive)]
             here = here.reshape(*here.shape, *[1] * (array.ndim - axes))
-            self._check(name, batch, array, here)
+            if np.any(_absent(stored.fill_value, array) & here):
+                raise StoreError(f"{self.store.url}: {name} lacks a committed chunk of batch {batch}; it was removed")
             yield np.ix_(*box), array, here
-
-    def _check(self, name: str, batch: int, array: np.ndarray, counted: np.ndarray) -> None:
-        """A committed chunk that is not there reads as its fill value, which no written number equals."""
-        if name.endswith("_draws") and self.sweep.keep == "draws":
-            absent = np.isposinf(array).all(axis=-1, keepdims=True)
-        else:
-            absent = array < 0 if array.dtype.kind == "i" else np.isnan(array[..., :1])
-        if np.any(absent & counted):
-            raise StoreError(f"{self.store.url}: {name} lacks a committed chunk of batch {batch}; it was removed")
 
     # --- theory ---
 
@@ -249,6 +244,13 @@ def _pinned(axes: int, bound: Sequence[int], corner: Sequence[int]) -> list[slic
     for axis, i in zip(bound, corner, strict=True):
         place[axis] = slice(i, i + 1)
     return place
+
+
+def _absent(fill: Any, array: np.ndarray) -> np.ndarray:
+    """Where an array (*points, *dims, moments, bins or draws) is nothing but its fill value, which no block is: so
+    reads a committed chunk that is not there."""
+    same = np.isnan(array) if np.isnan(fill) else np.equal(array, fill)
+    return np.all(same, axis=-1, keepdims=True)
 
 
 def _slice(positions: np.ndarray) -> Any:

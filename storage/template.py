@@ -72,7 +72,8 @@ def _held(url: str, attributes: dict[str, Any], number: int) -> Held:
 
 
 def create(url: str, sweep: Sweep, cut: Plan, made_by: Mapping[str, str]) -> None:
-    """Make a new store, empty. The root comes last: a half-made store has none and is simply made again.
+    """Make a new store, empty, unless somebody makes one meanwhile. The root comes last: a half-made store has none
+    and is simply made again.
 
     Raises:
         StoreError: the place holds something else, or cannot be written.
@@ -81,27 +82,33 @@ def create(url: str, sweep: Sweep, cut: Plan, made_by: Mapping[str, str]) -> Non
     _refuse_foreign(url, arrays)
     objects = connect(url, create=True)
     found = _put_piece(objects, 0, arrays)
-    put(objects, ROOT, _written(_consolidated(_document(sweep, cut, made_by), [found])))
+    create_only(objects, ROOT, _written(_consolidated(_document(sweep, cut, made_by), [found])))
 
 
 def extend(url: str, change: Callable[[Sweep], Sweep], made_by: Mapping[str, str]) -> Held:
     """Record that a store holds a larger sweep from now on; see `ZarrStore.extend`."""
-    objects = connect(url)
     while True:
         now = held(url)
         larger = extended(now.sweep, change(now.sweep))
         if larger.fingerprint == now.sweep.fingerprint:
             return now
         cut = extended_plan(now.cut, now.sweep, larger)
-        if create_only(objects, _record(now.extensions + 1), _written(_document(larger, cut, made_by))):
-            mend(url, larger, cut)
-            return held(url)
+        if create_only(connect(url), _record(now.extensions + 1), _written(_document(larger, cut, made_by))):
+            return mend(url)
 
 
-def mend(url: str, sweep: Sweep, cut: Plan) -> None:
-    """Make the pieces that are not there yet, and arrays as long as their batches; all is well if others do too."""
-    objects = connect(url)
-    found = [_mended(objects, i, piece, sweep, cut) for i, piece in enumerate(cut.pieces)]
+def mend(url: str) -> Held:
+    """Make the pieces that are not there yet, and arrays as long as their batches; all is well if others do too.
+    What was extended meanwhile is mended again, by us too: ours may have undone theirs."""
+    while True:
+        now = held(url)
+        _mend(connect(url), now)
+        if held(url).extensions == now.extensions:
+            return now
+
+
+def _mend(objects: Any, now: Held) -> None:
+    found = [_mended(objects, i, piece, now.sweep, now.cut) for i, piece in enumerate(now.cut.pieces)]
     root = _get(objects, ROOT)
     fresh = _consolidated(root, found)
     if fresh != root:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -29,10 +30,11 @@ from sweeps.errors import StoreError
 from sweeps.events import Receipt
 from sweeps.extension import difference
 from sweeps.measure import Measured, measure
-from sweeps.moments import Moments
+from sweeps.moments import FIELDS, Moments
 from sweeps.sweep import Sweep
 
 STALE = 10.0  # seconds; a living writer renames its file at once
+READ_BYTES = 2**26  # of the batches of a tile that are read at once
 LEFTOVER = "#"  # obstore writes `name#1` beside `name` and renames it
 
 
@@ -61,10 +63,9 @@ class ZarrStore:
         try:
             found = cls.open(url)
         except FileNotFoundError:
-            sweep = settled(sweep)
-            cut = plan(sweep)
-            template.create(url, sweep, cut, made_by or {})
-            return cls(url, sweep, cut)
+            whole = settled(sweep)
+            template.create(url, whole, plan(whole), made_by or {})
+            found = cls.open(url)
         if found.sweep.fingerprint != sweep.fingerprint:
             apart = difference(found.sweep, sweep)
             raise StoreError(f"{url} holds another sweep: {apart}; give another store.url, or see `sweeps extend`")
@@ -96,7 +97,7 @@ class ZarrStore:
 
     def prepare(self) -> None:
         """Make what a killed extension left unmade; before measuring."""
-        template.mend(self.url, self.sweep, self.plan)
+        template.mend(self.url)
 
     def _aligned(self) -> Self:
         """Refuse a store whose chunks are not our blocks: a block must own whole ones."""
@@ -221,11 +222,16 @@ class ZarrStore:
 
     def moments(self, tile: int, batches: range, outcome: str) -> Iterator[Moments]:
         """What is stored of an outcome of a tile, batch by batch: moments (points, *dims)."""
-        block = self.plan[batches.start * self.plan.tiles + tile]
-        where = (*self._place(block)[:-1], slice(batches.start, batches.stop))
-        stacked = np.moveaxis(self._read(outcome, block, where), len(block.shape), 0)
-        for batch in stacked:
-            yield Moments.unstack(batch.reshape(block.points, *batch.shape[len(block.shape) :]))
+        first = self.plan[batches.start * self.plan.tiles + tile]
+        own = layout.lengths(self.sweep, self.sweep.definition.outcome(outcome))
+        size = 8 * first.points * math.prod(own) * len(FIELDS)
+        for start in range(batches.start, batches.stop, step := max(1, READ_BYTES // size)):
+            where = (*self._place(first)[:-1], slice(start, min(start + step, batches.stop)))
+            stacked = np.moveaxis(self._read(outcome, first, where), len(first.shape), 0)
+            for batch, array in enumerate(stacked, start):
+                if np.isnan(array[..., FIELDS.index("n")]).any():
+                    raise self._lost(outcome, self.plan[batch * self.plan.tiles + tile], "it was removed")
+                yield Moments.unstack(array.reshape(first.points, *own, len(FIELDS)))
 
     def _read(self, name: str, block: Block, where: Any) -> Any:
         try:
@@ -233,11 +239,14 @@ class ZarrStore:
         except StoreError:
             raise
         except Exception as error:
-            mark = "/".join(map(str, (layout.piece_name(block.piece), COMMIT, "c", *block.tile, block.batch)))
-            raise StoreError(
-                f"{self.url}: block {block.index} of {name!r} cannot be read: {first_line(error)}; "
-                f"remove {mark} from the store and run again to measure it anew"
-            ) from None
+            raise self._lost(name, block, first_line(error)) from None
+
+    def _lost(self, name: str, block: Block, why: str) -> StoreError:
+        mark = "/".join(map(str, (layout.piece_name(block.piece), COMMIT, "c", *block.tile, block.batch)))
+        return StoreError(
+            f"{self.url}: block {block.index} of {name!r} cannot be read: {why}; "
+            f"remove {mark} from the store and run again to measure it anew"
+        )
 
     def verify(self, block: Block, device: str) -> list[str]:
         """Measure a committed block again and compare bytes; the names of arrays that differ."""

@@ -66,7 +66,8 @@ class Agenda:
     """The blocks of a store's sweep that it lacks, and what to make of those that come in.
 
     `target` (tiles,) is the number of batches known to be wanted of every tile, `settled` (tiles,) whether it
-    will want no more and has them all. `ended` says which part of the budget is used up; empty while none is.
+    will want no more and has them all. `wanted` blocks are known to be wanted, done or not (with `until` they grow),
+    and `measured` of them are done. `ended` says which part of the budget is used up; empty while none is.
     """
 
     def __init__(self, store: Store, budget: Budget | None = None) -> None:
@@ -76,6 +77,8 @@ class Agenda:
         self._first = first_look(until, self.sweep.draws_per_batch, batches) if until else batches
         self.target = np.full(self.plan.tiles, self._first)
         self._left = self._first - self._grid[: self._first].sum(axis=0)
+        self.wanted = self._first * self.plan.tiles
+        self.measured = self.wanted - int(self._left.sum())
         self.settled = np.zeros(self.plan.tiles, dtype=bool)
         self._open: dict[int, _Tile] = {}
         self._ordered: deque[int] = deque()
@@ -86,16 +89,6 @@ class Agenda:
     @property
     def _grid(self) -> np.ndarray:
         return self.done.reshape(self.plan.batches, self.plan.tiles)
-
-    @property
-    def wanted(self) -> int:
-        """Blocks known to be wanted, done or not; with `until` it grows."""
-        return int(self.target.sum())
-
-    @property
-    def measured(self) -> int:
-        """Blocks that are wanted and done."""
-        return self.wanted - int(self._left.sum())
 
     @property
     def closed(self) -> np.ndarray:
@@ -115,8 +108,10 @@ class Agenda:
             return []
         self._under_way -= 1
         tile = event.receipt.block % self.plan.tiles
-        self._left[tile] -= not self.done[event.receipt.block]
-        self.done[event.receipt.block] = True
+        if not self.done[event.receipt.block]:
+            self.done[event.receipt.block] = True
+            self._left[tile] -= 1
+            self.measured += 1
         self._spending.see(event)
         return list(self._advance([tile])) if self._left[tile] == 0 else []
 
@@ -166,6 +161,8 @@ class Agenda:
             more = range(here.looked, int(here.looks.at[here.looks.open].max()))
             lacking = [batch for batch in more if not self._grid[batch, tile]]
             self.target[tile], self._left[tile] = more.stop, len(lacking)
+            self.wanted += len(more)
+            self.measured += len(more) - len(lacking)
             self._ordered.extend(batch * self.plan.tiles + tile for batch in lacking)
 
     def _fold(self, here: _Tile, tile: int) -> None:
@@ -187,8 +184,7 @@ class _Spending:
         if budget.max_gpu_hours is not None:
             self.gpu_seconds = sum(map(_gpu_seconds, agenda.store.receipts()))
         if budget.max_draws is not None:
-            points = np.array([agenda.plan[i].points for i in range(agenda.plan.tiles)])
-            self.draws = int(agenda._grid.sum(axis=0) @ points) * agenda.sweep.draws_per_batch
+            self.draws = int(agenda._grid.sum(axis=0) @ agenda.plan.points) * agenda.sweep.draws_per_batch
 
     def see(self, event: BlockDone) -> None:
         self.gpu_seconds += _gpu_seconds(event.receipt)

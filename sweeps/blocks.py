@@ -86,6 +86,18 @@ class Plan:
         """Tiles of all pieces."""
         return sum(piece.count for piece in self.pieces)
 
+    @property
+    def points(self) -> np.ndarray:
+        """Points of every tile (tiles,)."""
+        return np.concatenate([self._points(piece) for piece in self.pieces])
+
+    def _points(self, piece: Piece) -> np.ndarray:
+        found = np.ones(1, dtype=np.int64)
+        for axis in self.slowest:
+            begun = piece.tile[axis] * np.arange(piece.tiles[axis])
+            found = np.multiply.outer(found, np.minimum(piece.tile[axis], piece.shape[axis] - begun)).ravel()
+        return found
+
     @cached_property
     def _first(self) -> tuple[int, ...]:
         """The number of every piece's first tile."""
@@ -141,12 +153,15 @@ class Plan:
 
 def plan(sweep: Sweep) -> Plan:
     """Cut a sweep into blocks; a function of the spec alone."""
-    names = list(sweep.axes)
-    free = [i for i, name in enumerate(names) if name not in sweep.definition.shape]
-    bound = [i for i, name in enumerate(names) if name in sweep.definition.shape]
-    cut = Plan((piece(sweep, (0,) * len(names)),), (*bound, *free), sweep.batches)
+    cut = Plan((piece(sweep, (0,) * len(sweep.axes)),), slowest(sweep), sweep.batches)
     check_size(cut, sweep)
     return cut
+
+
+def slowest(sweep: Sweep) -> tuple[int, ...]:
+    """Positions of the axes, slowest first: those that fix shapes, then the others."""
+    shape, names = sweep.definition.shape, list(sweep.axes)
+    return tuple(sorted(range(len(names)), key=lambda axis: names[axis] not in shape))
 
 
 def piece(sweep: Sweep, origin: tuple[int, ...]) -> Piece:

@@ -58,7 +58,8 @@ def extended(stored: Sweep, wanted: Sweep) -> Sweep:
         there, here = stored.until.halfwidth, wanted.until.halfwidth
         raise RefusedError(f"until.halfwidth: the store has {there:g}, an extension cannot go back to {here:g}")
     for name, values in stored.axes.items():
-        if lost := [v for v in values if v not in set(wanted.axes[name])]:
+        kept = set(wanted.axes[name])
+        if lost := [v for v in values if v not in kept]:
             raise RefusedError(f"axes.{name} lacks {lost[0]!r}, which the store holds; an extension only adds values")
     data = _data(wanted)
     data["axes"] = {name: _after(values, wanted.axes[name]) for name, values in stored.axes.items()}
@@ -97,7 +98,9 @@ def _box(stored: Sweep, larger: Sweep, axis: int) -> Piece:
 
 def difference(stored: Sweep, given: Sweep, but: Collection[str] = ()) -> str:
     """Where two sweeps differ, in words; empty where they do not."""
-    old, new = ({**s.identity(), **{f"fixed.{k}": v for k, v in s.fixed.items()}} for s in (stored, given))
+    old, new = (
+        {**s.identity(), "keep": s.keep, **{f"fixed.{k}": v for k, v in s.fixed.items()}} for s in (stored, given)
+    )
     pairs = ((key, old.get(key), new.get(key)) for key in {**old, **new} if key not in but)
     return "; ".join(f"{key} is {_short(a)} there, {_short(b)} here" for key, a, b in pairs if a != b)
 

@@ -223,7 +223,8 @@ class Sweep(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers; what the fingerprint covers. Parameters at their defaults are left out, so
-        that a statistic may gain one; and so is the size of a tile, which a store settles when it is created."""
+        that a statistic may gain one; and so are the size of a tile and the order of values, which a store settles
+        when it is created and extended."""
         fields = self.definition.parameters.model_fields
         defaults = {k: f.default for k, f in fields.items() if not f.is_required()}
         return {
@@ -236,7 +237,7 @@ class Sweep(BaseModel):
             **({"keep": self.keep} if self.keep != "moments" else {}),
             **({f"until.{k}": v for k, v in self.until.model_dump().items()} if self.until else {}),
             "order of axes": list(self.axes),
-            **{f"axes.{k}": list(v) for k, v in self.axes.items()},
+            **{f"axes.{k}": sorted(v) for k, v in self.axes.items()},
             **{f"fixed.{k}": v for k, v in self.fixed.items() if v != defaults.get(k)},
         }
 

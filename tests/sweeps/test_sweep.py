@@ -44,6 +44,9 @@ def test_the_order_of_keys_does_not_change_the_fingerprint(spec: dict, random) -
         {"draws": None, "batches": 3},
         {"fixed": {"steps": 3.0}},
         {"axes": {"size": {"range": [2, 8, 6]}, "shift": [-1, -0.5, 0, 0.5, 1.0], "colour": ["red", "blue"]}},
+        {"axes": {"size": [8, 2], "shift": [0, 1, -1, 0.5, -0.5], "colour": ["blue", "red"]}},
+        {"budget": {"max_time": "3 d", "max_draws": 10}},
+        {"keep": "moments"},
     ],
     ids=lambda c: "-".join(c),
 )
@@ -59,6 +62,8 @@ def test_the_fingerprint_leaves_out_what_decides_no_number(changes: dict) -> Non
         {"draws_per_batch": 12},
         {"precision": "tf32"},
         {"fixed": {"steps": 4}},
+        {"keep": "draws"},
+        {"until": {"outcome": "level", "halfwidth": 0.1, "min_draws": 8}},
         {"axes": {"size": [2, 9], "shift": {"linspace": [-1, 1, 5]}, "colour": ["red", "blue"]}},
         {"axes": {"shift": {"linspace": [-1, 1, 5]}, "size": [2, 8], "colour": ["red", "blue"]}},
     ],
