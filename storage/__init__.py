@@ -1,5 +1,6 @@
 """Sweeps at rest: the Zarr store, queries in xarray, MLflow runs, figures."""
 
+from storage.distributions import histogram, quantiles
 from storage.query import open_sweep
 
-__all__ = ["open_sweep"]
+__all__ = ["histogram", "open_sweep", "quantiles"]
