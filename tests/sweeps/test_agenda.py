@@ -23,7 +23,7 @@ from sweeps.sweep import Sweep
 from tests.conftest import toy_spec
 from tests.sweeps.memory import MemoryStore, Scrambled
 
-HALFWIDTHS = {"level": 0.3, "positive": 0.2, "walk": 0.6, "root": 0.12}
+HALFWIDTHS = {"level": 0.3, "positive": 0.2, "walk": 0.3, "root": 0.12}
 
 
 def adaptive(outcome: str = "level", **changes: Any) -> Sweep:
