@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,12 +12,21 @@ from sweeps.budget import Budget
 from sweeps.errors import SpecError
 
 
-def more_values(text: str) -> tuple[str, Any]:
-    """`width=48,96` as ("width", [48, 96]); a list or a form such as { linspace = [0, 1, 5] } is read as in TOML.
+def more_values(texts: Iterable[str]) -> dict[str, Any]:
+    """`width=48,96` as {"width": [48, 96]}; a list or a form such as { linspace = [0, 1, 5] } is read as in TOML.
 
     Raises:
-        SpecError: the text is not of that form.
+        SpecError: a text is not of that form, or an axis comes twice.
     """
+    found: dict[str, Any] = {}
+    for name, values in map(_more, texts):
+        if name in found:
+            raise SpecError(f"--axis {name} is given twice; give all its values at once: {name}=a,b")
+        found[name] = values
+    return found
+
+
+def _more(text: str) -> tuple[str, Any]:
     name, equals, values = (part.strip() for part in text.partition("="))
     if not (name and equals and values):
         raise SpecError(f"--axis reads name=values, such as width=48,96, got {text!r}")
@@ -49,7 +59,8 @@ def larger(budget: Budget, max_time: str | None, max_gpu_hours: float | None, ma
     except ValidationError as error:
         first = error.errors()[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise SpecError(f"{option}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from None
+        wrong = f"{first['msg'].removeprefix('Input ')}, got {first['input']!r}"
+        raise SpecError(f"{option} {first.get('ctx', {}).get('error', wrong)}") from None
 
 
 def _is_number(text: str) -> bool:

@@ -162,7 +162,7 @@ def extend(
     if (spec is None) == (draws is None and halfwidth is None and not axis):
         raise SpecError("say what to add: either a larger SPEC, or some of --draws, --halfwidth and --axis")
     larger_one = Sweep.from_toml(spec) if spec else None
-    axes = dict(map(more_values, axis or []))
+    axes = more_values(axis or [])
     held = session.extend(store, lambda now: larger_one or grown(now, draws, halfwidth, axes))
     where = session.Where(inline, address, workers)
     tracking = larger_one.track if larger_one else None
@@ -185,14 +185,21 @@ def follow(events: Iterator[Event], name: str, url: str, resume_with: str) -> No
             typer.echo(f"block {failure.block} failed {failure.attempts} times: {failure.error}", err=True)
         more = f" ({len(end.failed) - LISTED} of them not listed)" if len(end.failed) > LISTED else ""
         counts = f"{len(end.failed)} blocks failed{more}, {end.done} are in {url}"
-        typer.echo(f"{counts}; try them again with: {resume_with}", err=True)
+        also = f", {end.missing} were not tried: ended by {end.ended}" if end.ended else ""
+        typer.echo(f"{counts}{also}; try them again with: {resume_with}{_more_budget(end.ended)}", err=True)
         raise typer.Exit(FAILED)
     if end is not None and end.ended:
         typer.echo(f"ended by {end.ended}; {end.done} blocks are in {url}, {end.missing} are still to be measured")
-        typer.echo(f"go on with a larger budget: {resume_with}")
+        typer.echo(f"go on with: {resume_with}{_more_budget(end.ended)}")
         raise typer.Exit(SPENT)
     there = shlex.quote(url)
     typer.echo(f"done: {url}\nlook at it with: sweeps show {there}   or: sweeps plot {there}")
+
+
+def _more_budget(ended: str) -> str:
+    """The option that lets a sweep go on that a part of its budget ended; time is of each run."""
+    limit = ended.partition(" ")[0].removeprefix("budget.")
+    return f" --{limit.replace('_', '-')} MORE" if limit not in ("", "max_time") else ""
 
 
 def again(store: str) -> str:

@@ -98,7 +98,8 @@ def unit_of(field: FieldInfo) -> str:
 
 
 def print_estimate(made: Estimate, workers: int, console: Console) -> None:
-    console.print(f"{made.points:,} points, {made.blocks:,} blocks, {made.draws:,} draws", highlight=False)
+    most = "at most " if made.at_most else ""
+    console.print(f"{made.points:,} points, {most}{made.blocks:,} blocks, {made.draws:,} draws", highlight=False)
     console.print(f"{size(made.bytes)} before compression, in {made.objects:,} objects", highlight=False)
     for pilot in made.pilots:
         values = ", ".join(f"{k}={v}" for k, v in pilot.parameters.model_dump().items())
@@ -108,10 +109,8 @@ def print_estimate(made: Estimate, workers: int, console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
-    console.print(
-        f"about {duration(made.seconds(workers))} on {workers} workers ({duration(made.core_seconds)} on one)",
-        highlight=False,
-    )
+    shared, alone = duration(made.seconds(workers)), duration(made.core_seconds)
+    console.print(f"{most or 'about '}{shared} on {workers} workers ({alone} on one)", highlight=False)
 
 
 def size(count: float) -> str:

@@ -30,7 +30,8 @@ class Pilot:
 
 @dataclass(frozen=True)
 class Estimate:
-    """`bytes` is before compression; `core_seconds` is the work of one worker alone."""
+    """`bytes` is before compression; `core_seconds` is the work of one worker alone. With `until` all of it is what
+    it takes at most (`at_most`)."""
 
     points: int
     blocks: int
@@ -38,6 +39,7 @@ class Estimate:
     bytes: int
     objects: int
     core_seconds: float
+    at_most: bool
     pilots: tuple[Pilot, ...]
 
     def seconds(self, workers: int) -> float:
@@ -60,6 +62,7 @@ def estimate(sweep: Sweep, pilot_seconds: float = PILOT_SECONDS) -> Estimate:
         bytes=8 * numbers,
         objects=len(cut) * len(filled) + 2 * len(template) - len(filled) + 2,  # chunks, metadata, groups
         core_seconds=_core_seconds(sweep, pilots),
+        at_most=sweep.until is not None,
         pilots=pilots,
     )
 
@@ -80,7 +83,7 @@ def pilot(sweep: Sweep, parameters: Parameters, seconds: float) -> Pilot:
 
 def _time(sweep: Sweep, at: dict, draws: int, device: str) -> float:
     spec = {
-        **sweep.model_dump(exclude={"axes", "draws", "draws_per_batch", "points_per_block", "track"}),
+        **sweep.model_dump(exclude={"axes", "draws", "draws_per_batch", "points_per_block", "until", "track"}),
         "axes": at,
     }
     small = Sweep.of({**spec, "draws": draws, "draws_per_batch": draws})

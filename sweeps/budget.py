@@ -13,15 +13,15 @@ UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 def _seconds(value: Any) -> Any:
     """`"90 min"` as 5400.0; a number is seconds."""
-    if not isinstance(value, str):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return value
-    found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(s|min|h|d)\s*", value)
+    found = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(s|min|h|d)\s*", value) if isinstance(value, str) else None
     try:
         seconds = float(found[1]) * UNITS[found[2]] if found else math.nan
     except ValueError:
         seconds = math.nan
     if not math.isfinite(seconds):
-        raise ValueError(f'max_time takes seconds, or a text such as "90 min", "12 h" or "3 d", got {value!r}')
+        raise ValueError(f"takes seconds, or a text such as '90 min', '12 h' or '3 d', got {value!r}")
     return seconds
 
 

@@ -111,7 +111,7 @@ def test_verify_names_a_damaged_block_and_goes_on(sweeps: Run, spec, tmp_path: P
 
 def test_verify_ends_with_3_where_bytes_differ(sweeps: Run, spec) -> None:
     sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
-    ZarrStore.open("a.zarr").group["level"][0, 0, 0, 0, 2] = 7.0
+    ZarrStore.open("a.zarr").group(0)["level"][0, 0, 0, 0, 2] = 7.0
     said = sweeps("verify", "a.zarr", "--blocks", 12)
     assert said.code == 3
     assert "level differ from what measuring it again gives" in said.err
