@@ -161,8 +161,8 @@ class TestOutOfMemory:
         with pytest.raises(LaunchMemoryError) as error:
             measure(sweep, plan(sweep)[0])
         assert str(error.value) == (
-            "a launch of 8 networks of 'toy' (colour = 'red', size = 2, steps = 3) needs 0.016 GB of memory, 0.002 GB a "
-            "network, and found no room, twice; free the device of others, take one with more memory or "
+            "a launch of 8 networks of 'toy' (colour = 'red', size = 2, steps = 3) needs 0.016 GB of memory, 0.002 GB "
+            "a network, and found no room, twice; free the device of others, take one with more memory or "
             'device = "cpu", or make the networks smaller'
         )
         assert len(glutton.log) == 3
