@@ -82,7 +82,7 @@ def row(guarantee: str, confidence: float, halfwidth: float) -> str:
 
 def main() -> None:
     print(
-        "| guarantee | confidence | half-width | least coverage | at p | beyond 2 half-widths | mean within | looks |"
+        "| guarantee | confidence | half-width | least coverage | at p | within there | beyond 2 half-widths | looks |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for guarantee in ("fixed", "anytime"):
