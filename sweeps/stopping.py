@@ -81,7 +81,7 @@ def _draws_wanted(until: Until, kind: str, total: Moments) -> np.ndarray:
     with np.errstate(over="ignore"):
         by_width = (_halfwidth(until, kind, total) / until.halfwidth) ** 2
     by_number = np.divide(until.min_draws, total.n, out=np.full_like(total.n, np.inf), where=total.n > 0)
-    wanted = np.where(np.isnan(by_width), np.inf, by_width)
+    wanted = np.maximum(np.where(np.isnan(by_width), np.inf, by_width), by_number)
     return wanted.max(axis=tuple(range(1, wanted.ndim)))
 
 
