@@ -148,7 +148,7 @@ class _Tracker:
     def see(self, event: Event) -> Iterator[Notice]:
         if isinstance(event, SweepStarted):
             self.done = self._committed(event.done)
-            yield from self._try(self._start, PATIENCE)
+            yield from self._try(partial(self._twice, self._start), PATIENCE)
             yield from _told(slices.too_many(self.book.store.sweep, self.book.settings.by))
             return
         yield from self._wait(0.0)

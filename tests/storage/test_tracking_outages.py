@@ -66,7 +66,9 @@ def test_a_lost_server_is_tried_ever_more_seldom_until_it_is_back(server: Away) 
     [lost] = tracker.see(SweepStarted(store.sweep.fingerprint, 12, 0))
     assert "unreachable: connection refused; the sweep goes on and tries it again; catch up with" in lost.text
     assert not tick(tracker, server, 3000)
-    assert server.tries == [0, 30, 90, 210, 450, 930, 1530, 2130, 2730], "30 s doubled up to 10 min"
+    assert server.tries == [0, 0, 30, 90, 210, 450, 930, 1530, 2130, 2730], (
+        "twice at first, then after 30 s, doubled up to 10 min"
+    )
     server.is_away = False
     [(when, back)] = tick(tracker, server, 4000)
     assert when == 3330

@@ -128,6 +128,7 @@ def test_an_interrupted_sweep_goes_on_in_the_same_parent(
     ("path", "text", "skip"),
     [
         ("experiments/create", "", 0),
+        ("runs/create", '"all"', 0),
         ("runs/create", "size=2", 0),
         ("runs/log-batch", '"draws_per_batch"', 1),
         ("runs/log-batch", '"level"', 1),
@@ -139,7 +140,8 @@ def test_an_interrupted_sweep_goes_on_in_the_same_parent(
     ],
     ids=[
         "experiment",
-        "create",
+        "parent",
+        "child",
         "parameters",
         "metrics",
         "tags",
@@ -158,21 +160,6 @@ def test_a_request_or_an_answer_cut_off_is_asked_again_at_once(
     assert fault.struck
     assert not notices(events)
     assert set(identities(team.uri, experiment)) == SLICES, "and nothing was made twice"
-    check(team.uri, experiment)
-
-
-@pytest.mark.usefixtures("brisk")
-def test_an_answer_lost_at_the_start_is_told_and_mended(
-    team: Team, experiment: str, check: Callable[..., None]
-) -> None:
-    fault = Fault("runs/create", "lost", '"all"')
-    with Proxy(team.port, fault) as between:
-        events = follow(tracked(between.uri, experiment))
-    assert fault.struck
-    lost, back = notices(events)
-    assert f"tracking server {between.uri} unreachable: connection aborted" in lost
-    assert "is back" in back
-    assert set(identities(team.uri, experiment)) == SLICES
     check(team.uri, experiment)
 
 
