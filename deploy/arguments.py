@@ -1,4 +1,4 @@
-"""What the command line's texts stand for: values of an axis, and limits of a budget."""
+"""What the command line's texts stand for: values of an axis, limits of a budget, quantiles."""
 
 from __future__ import annotations
 
@@ -44,6 +44,18 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def fractions(option: str, text: str) -> list[float]:
+    """`0.05,0.5` as numbers.
+
+    Raises:
+        SpecError: they are none.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise SpecError(f"{option} reads numbers such as 0.05,0.5,0.95, got {text!r}") from None
 
 
 def larger(budget: Budget, max_time: str | None, max_gpu_hours: float | None, max_draws: int | None) -> Budget:

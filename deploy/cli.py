@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deploy import cli_jobs, describe
-from deploy.arguments import larger, more_values
+from deploy import cli_export, cli_jobs, describe
+from deploy.arguments import fractions, larger, more_values
 from deploy.screen import make_console
 from deploy.screen import show as show_events
 from sweeps import catalog as catalog_folder
@@ -33,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Monte-Carlo sweeps over the geometry of random ReLU networks.",
 )
+cli_export.register(app)
 cli_jobs.register(app)
 console = make_console()
 FAILED, SPENT, INTERRUPTED = 3, 4, 130
@@ -212,10 +213,14 @@ def verify(
     blocks: Annotated[int, typer.Option(min=1, help="how many committed blocks to measure again")] = 8,
     seed: Annotated[int | None, typer.Option(help="choose the same blocks again")] = None,
 ) -> None:
-    """Measure random committed blocks again and compare bytes with what is stored."""
+    """Measure random committed blocks again and compare bytes with what is stored; hash a copy by `compact` again."""
     from deploy.verify import verify as check
+    from storage.compact import is_copy
     from storage.zarr_store import ZarrStore
 
+    if is_copy(store):
+        cli_export.verify_copy(store)
+        return
     chosen = seed if seed is not None else random.SystemRandom().randrange(2**31)
     outcome = check(ZarrStore.open(store), blocks, chosen)
     for line in outcome.lines:
@@ -249,12 +254,14 @@ def show(
     select: Select = None,
     outcome: OutcomeName = None,
     rows: Annotated[int, typer.Option(min=1, help="at most this many")] = 40,
+    quantiles: Annotated[str | None, typer.Option(help="of the draws, such as 0.05,0.5,0.95")] = None,
 ) -> None:
     """Print estimates with their intervals, beside theory."""
     from storage.query import open_sweep
     from storage.query import select as choose
 
-    describe.print_results(choose(open_sweep(store), select or []), outcome, rows, console)
+    wanted = fractions("--quantiles", quantiles) if quantiles is not None else []
+    describe.print_results(choose(open_sweep(store), select or []), outcome, rows, console, wanted)
 
 
 @app.command()
@@ -265,16 +272,19 @@ def plot(
     out: Annotated[
         Path | None, typer.Option(help="a .png, .svg or .pdf; by default named after store and outcome")
     ] = None,
+    histogram: Annotated[bool, typer.Option("--histogram", help="how the draws are distributed instead")] = False,
 ) -> None:
-    """Draw an outcome with confidence bands and theory."""
+    """Draw an outcome with confidence bands and theory, or the distribution of its draws."""
+    from storage.distribution_figure import draw_histogram
     from storage.figures import draw, save
     from storage.query import open_sweep
     from storage.query import select as choose
 
     dataset = choose(open_sweep(store), select or [])
     name = outcome or describe.first_outcome(dataset)
-    path = out or Path(f"{Path(store.rstrip('/')).name.removesuffix('.zarr')}-{name}.png")
-    save(draw(dataset, outcome), path)
+    ending = "-histogram.png" if histogram else ".png"
+    path = out or Path(f"{Path(store.rstrip('/')).name.removesuffix('.zarr')}-{name}{ending}")
+    save((draw_histogram if histogram else draw)(dataset, outcome), path)
     typer.echo(f"wrote {path}")
 
 

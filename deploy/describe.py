@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import xarray as xr
@@ -13,7 +14,9 @@ from rich.table import Table
 
 from deploy.estimate import Estimate
 from deploy.screen import duration
+from storage.distributions import quantiles
 from storage.query import outcomes, table
+from storage.slabs import box, boxes
 from sweeps import statistics
 from sweeps.errors import unknown
 from sweeps.statistic import Statistic
@@ -122,11 +125,15 @@ def first_outcome(dataset: xr.Dataset) -> str:
     return outcomes(dataset)[0]
 
 
-def print_results(dataset: xr.Dataset, outcome: str | None, rows: int, console: Console) -> None:
-    """A row a point: estimate, interval, number of draws, theory; of the first outcome unless one is named.
+def print_results(
+    dataset: xr.Dataset, outcome: str | None, rows: int, console: Console, wanted: Sequence[float] = ()
+) -> None:
+    """A row a point: estimate, interval, number of draws, theory, the quantiles wanted; of the first outcome unless
+    one is named.
 
     Raises:
         UnknownNameError: no such outcome.
+        SpecError: the store has nothing to take quantiles from.
     """
     known = outcomes(dataset)
     name = outcome or known[0]
@@ -134,12 +141,30 @@ def print_results(dataset: xr.Dataset, outcome: str | None, rows: int, console: 
         raise unknown("outcome", name, known)
     keep = [v for v in dataset.data_vars if v == name or str(v).startswith(f"{name}_")]
     found = [row for row in table(dataset[keep]) if row.pop("outcome") == name]
-    console.print(f"{dataset[name].attrs['long_name']}, {dataset.attrs['confidence']:.0%} intervals", highlight=False)
-    console.print(results_table(found[:rows]))
+    shown, method = found[:rows], ""
+    if wanted:
+        array = quantiles(dataset, name, wanted)
+        shown, method = list(_joined(shown, array)), f"; quantiles: {array.attrs['method']}"
+    confidence = f"{dataset.attrs['confidence']:.0%} intervals"
+    console.print(f"{dataset[name].attrs['long_name']}, {confidence}{method}", highlight=False)
+    console.print(results_table(shown))
     if len(found) > rows:
         console.print(f"{len(found) - rows} more rows; narrow them with --select, or give --rows", highlight=False)
     if outcome is None and len(known) > 1:
         console.print(f"other outcomes, for --outcome: {', '.join(known[1:])}", highlight=False)
+
+
+def _joined(rows: list[dict[str, Any]], array: xr.DataArray) -> Iterator[dict[str, Any]]:
+    """Rows, which are the first points in order, with their quantiles; no other point's are computed."""
+    names, points = [f"q{q:g}" for q in array["quantile"].values], array.shape[1:]
+    left = iter(rows)
+    for at in boxes(points, box(points, len(rows))):
+        part = array.isel(dict(zip(array.dims[1:], at, strict=True))).values
+        for values in part.reshape(len(names), -1).T.tolist():
+            row = next(left, None)
+            if row is None:
+                return
+            yield row | dict(zip(names, values, strict=True))
 
 
 def results_table(rows: list[dict[str, Any]]) -> Table:

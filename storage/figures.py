@@ -82,10 +82,10 @@ def draw(ds: xr.Dataset, outcome: str | None = None) -> Figure:
     if outcome not in known:
         raise unknown("outcome", outcome, known)
     plot = _read(ds, outcome)
-    figure, grid = _grid(plot)
+    figure, grid = panel_grid(plot)
     paint = _heat_maps if plot.roles.y else _lines
     paint(figure, grid, plot, float(ds.attrs["confidence"]))
-    _titles(figure, ds, plot)
+    entitle(figure, ds, plot)
     return figure
 
 
@@ -154,10 +154,10 @@ def _shown(mean: xr.DataArray, chosen: Roles) -> dict[str, np.ndarray]:
     for name in sorted(chosen.panels, key=lambda d: mean.sizes[d]):
         limits[name] = max(1, left)
         left //= min(limits[name], mean.sizes[name])
-    return {d: _thin(mean.sizes[d], most) for d, most in limits.items()}
+    return {d: thinned(mean.sizes[d], most) for d, most in limits.items()}
 
 
-def _thin(size: int, most: int) -> np.ndarray:
+def thinned(size: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
 
 
@@ -168,7 +168,7 @@ def _numeric(array: xr.DataArray, name: str) -> bool:
 # --- painting ---
 
 
-def _grid(plot: Plot) -> tuple[Figure, list[Axes]]:
+def panel_grid(plot: Plot) -> tuple[Figure, list[Axes]]:
     """The figure and its panels, filled row by row; the last panel dim but one starts a new row."""
     count = len(plot.panels)
     columns = plot.mean.sizes[plot.roles.panels[-1]] if len(plot.roles.panels) > 1 else count
@@ -181,7 +181,7 @@ def _grid(plot: Plot) -> tuple[Figure, list[Axes]]:
         empty.set_axis_off()
     for axes, at in zip(panels, plot.panels, strict=False):
         if at:
-            axes.set_title(", ".join(_equals(plot.mean, d, i) for d, i in at.items()), fontsize=9, color=INK)
+            axes.set_title(", ".join(value_at(plot.mean, d, i) for d, i in at.items()), fontsize=9, color=INK)
     for i in range(count):  # shared axes hide inner tick labels, also above an empty panel
         panels[i].tick_params(labelbottom=i + columns >= count, labelsize=8)
     return figure, panels[:count]
@@ -192,7 +192,7 @@ def _lines(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float
     x = _positions(plot.mean, plot.roles.x)
     numeric = _numeric(plot.mean, plot.roles.x) and len(x) > 1
     count = plot.mean.sizes[hue] if hue else 1
-    colours = _colours(plot.mean, hue, count)
+    colours = colours_of(plot.mean, hue, count)
     common = plot.theory is not None and (count == 1 or _same_along(plot.theory, hue))
     for axes, at in zip(panels, plot.panels, strict=True):
         for i, colour in enumerate(colours):
@@ -209,7 +209,7 @@ def _lines(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float
         if not plot.mean.notnull().any():
             where = {"transform": axes.transAxes, "ha": "center", "backgroundcolor": "white"}
             axes.text(0.5, 0.5, "no draws yet", color=FAINT, **where)
-    _name_axes(figure, panels, plot, _label(plot.mean.attrs, plot.mean.name))
+    _name_axes(figure, panels, plot, label_of(plot.mean.attrs, plot.mean.name))
     _mark(panels, plot)
     _legend(figure, plot, colours, confidence, INK if common else FAINT)
 
@@ -218,7 +218,7 @@ def _legend(figure: Figure, plot: Plot, colours: Sequence[Any], confidence: floa
     """What colours, bands and dashes mean, outside on the right."""
     hue, handles = plot.roles.hue, list[Any]()
     if hue:
-        names = [_equals(plot.mean, hue, i) for i in range(len(colours))]
+        names = [value_at(plot.mean, hue, i) for i in range(len(colours))]
         handles += [Line2D([], [], color=c, linewidth=2, label=n) for c, n in zip(colours, names, strict=True)]
     handles.append(Patch(facecolor=FAINT, alpha=0.35, label=f"{100 * confidence:g}% interval"))
     if plot.theory is not None:
@@ -260,11 +260,11 @@ def _heat_maps(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: f
         _axis(axes, "y", plot.mean, y)
         if plot.theory is not None:
             _contours(axes, plot, plot.theory.isel(at).transpose(y, x).values, levels)
-    label = _label(plot.mean.attrs, plot.mean.name)
+    label = label_of(plot.mean.attrs, plot.mean.name)
     if image is not None:
         bar = figure.colorbar(image, ax=list(panels), label=textwrap.fill(label, 45), aspect=30, ticks=levels)
         bar.ax.tick_params(labelsize=8)
-    _name_axes(figure, panels, plot, _label(plot.mean[y].attrs, y))
+    _name_axes(figure, panels, plot, label_of(plot.mean[y].attrs, y))
     _mark(panels, plot)
 
 
@@ -368,7 +368,7 @@ def _axis(axes: Axes, along: str, array: xr.DataArray, name: str) -> None:
 
 
 def _name_axes(figure: Figure, panels: Sequence[Axes], plot: Plot, y_label: str) -> None:
-    x_label = _label(plot.mean[plot.roles.x].attrs if plot.roles.x in plot.mean.coords else {}, plot.roles.x)
+    x_label = label_of(plot.mean[plot.roles.x].attrs if plot.roles.x in plot.mean.coords else {}, plot.roles.x)
     if len(panels) == 1:
         panels[0].set_xlabel(textwrap.fill(x_label, 60))
         panels[0].set_ylabel(textwrap.fill(y_label, 45))
@@ -377,18 +377,18 @@ def _name_axes(figure: Figure, panels: Sequence[Axes], plot: Plot, y_label: str)
         figure.supylabel(textwrap.fill(y_label, 45), fontsize=10)
 
 
-def _label(attributes: dict[str, Any], name: Any) -> str:
+def label_of(attributes: dict[str, Any], name: Any) -> str:
     units = attributes.get("units", "1")
     words = str(attributes.get("long_name", name)).partition(";")[0]  # the rest explains
     return words + (f" [{units}]" if units not in ("1", "") else "")
 
 
-def _equals(array: xr.DataArray, name: str, index: int) -> str:
+def value_at(array: xr.DataArray, name: str, index: int) -> str:
     value = array[name].values[index] if name in array.coords else index
     return f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}"
 
 
-def _colours(array: xr.DataArray, hue: str | None, count: int) -> list[Any]:
+def colours_of(array: xr.DataArray, hue: str | None, count: int) -> list[Any]:
     """Distinct colours for names, a ramp for numbers; both told apart by colour-blind readers."""
     if hue is None or not _numeric(array, hue) or count <= 2:
         return list(OKABE_ITO[:count])
@@ -399,7 +399,7 @@ def _same_along(array: xr.DataArray, dim: str | None) -> bool:
     return dim is None or bool(np.allclose(array, array.isel({dim: [0]}), rtol=1e-6, atol=1e-12, equal_nan=True))
 
 
-def _titles(figure: Figure, ds: xr.Dataset, plot: Plot) -> None:
+def entitle(figure: Figure, ds: xr.Dataset, plot: Plot) -> None:
     scalars = (f"{k} = {v.item()}" for k, v in plot.mean.coords.items() if v.ndim == 0)
     blocks, total = ds.attrs["committed_blocks"], ds.attrs["blocks"]
     progress = () if blocks == total else (f"unfinished: {blocks} of {total} blocks",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+import numpy as np
 import xarray as xr
 
 from storage.layout import DERIVED, draws_name, histogram_name
@@ -12,6 +13,8 @@ from storage.query import open_sweep, outcomes
 from storage.zarr_store import ZarrStore
 from sweeps.agenda import Agenda
 from sweeps.errors import SpecError, StoreError, unknown
+
+RECEIPTS = 4096  # read at once
 
 
 def described(store: ZarrStore) -> xr.Dataset:
@@ -60,12 +63,14 @@ def standing(store: ZarrStore) -> tuple[int, int, bool]:
 
 def history(store: ZarrStore) -> dict[str, str]:
     """Where and when the blocks were measured, by the ledger."""
-    receipts = store.receipts()
-    found = {"devices": json.dumps(sorted({r.device for r in receipts}))}
-    if receipts:
-        times = [r.finished for r in receipts]
-        found |= {"first_block": _iso(min(times)), "last_block": _iso(max(times))}
-    return found
+    devices, times, done = set[str](), list[int](), np.flatnonzero(store.done())
+    for start in range(0, len(done), RECEIPTS):
+        page = store.receipts_of(done[start : start + RECEIPTS])
+        devices |= {receipt.device for receipt in page}
+        seen = [*times, *(receipt.finished for receipt in page)]
+        times = [min(seen), max(seen)]
+    found = {"devices": json.dumps(sorted(devices))}
+    return found | dict(zip(("first_block", "last_block"), map(_iso, times), strict=False))
 
 
 def _iso(nanoseconds: int) -> str:
