@@ -131,6 +131,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 128
+    ended = False
 
     def __init__(self, proxy: Proxy, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
@@ -141,6 +142,7 @@ class _Server(ThreadingHTTPServer):
         self.thread.start()
 
     def end(self) -> None:
+        self.ended = True
         self.socket.close()  # refused from now on, before the others are told
         self.shutdown()
         for connection in list(self.open):
@@ -190,8 +192,9 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         if kind == "slow":
             time.sleep(fault.seconds)
-            return False
-        if kind == "refuse":
+            if not self.server.ended:
+                return False  # else it would reach the bucket of the test that comes next
+        elif kind == "refuse":
             self.server.proxy.away(fault.seconds)
         elif kind == "cut":
             self._cut(body)
