@@ -152,10 +152,10 @@ def test_a_driver_tracks_to_where_it_was_sent_from(whole: ZarrStore, tmp_path: P
 
 def test_a_driver_whose_store_is_a_bucket_tracks_only_to_a_server(whole: ZarrStore, monkeypatch, capsys) -> None:
     far = bag_of(whole, store="s3://bucket/a")
-    assert driver._tracked(whole.sweep, far) == (whole.sweep, False)
+    assert driver._tracking(whole.sweep.track, far) is None
     assert "not tracked: set MLFLOW_TRACKING_URI on the cluster" in capsys.readouterr().out
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
-    assert driver._tracked(whole.sweep, far) == (whole.sweep, True)
+    assert driver._tracking(whole.sweep.track, far) == whole.sweep.track
 
 
 def test_a_mistake_is_one_line_of_the_log_and_exit_2(whole: ZarrStore, toy: SpecMaker, tmp_path: Path, capsys) -> None:
