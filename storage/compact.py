@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,8 +18,9 @@ import obstore
 import xarray as xr
 import zarr
 from xarray.core import indexing
-from zarr.storage import MemoryStore, ObjectStore
+from zarr.storage import ObjectStore
 
+from storage import metadata
 from storage.content import hash_of, manifest
 from storage.netcdf import aside
 from storage.objects import connect, first_line, is_local, listing, local_path
@@ -31,7 +31,7 @@ from storage.snapshot import Where
 from storage.zarr_store import ZarrStore
 from sweeps.errors import RefusedError, StoreError, SweepsError
 
-ROOT = "zarr.json"
+ROOT = metadata.FILE
 
 
 @dataclass(frozen=True)
@@ -163,19 +163,9 @@ def _write(ds: xr.Dataset, objects: Any) -> str:
 
 def _put_metadata(ds: xr.Dataset, objects: Any) -> dict[str, Any]:
     """Put the metadata of every array; that of the root is returned, with theirs consolidated in it."""
-    contents: dict[str, Any] = {}
-    memory = MemoryStore(contents)
-    group = zarr.create_group(memory, zarr_format=3)
-    for name in sorted(map(str, ds.variables)):
-        _create(group, name, ds)
-    with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3; readers may ignore it
-        warnings.simplefilter("ignore")
-        zarr.consolidate_metadata(memory)
-    root = json.loads(contents.pop(ROOT).to_bytes())
-    for key in contents:
-        obstore.put(objects, key, contents[key].to_bytes())
-    held = root["consolidated_metadata"]["metadata"]
-    root["consolidated_metadata"]["metadata"] = {name: held[name] for name in sorted(held)}
+    root, members = metadata.made(lambda group: [_create(group, name, ds) for name in map(str, ds.variables)])
+    for key, content in members.items():
+        obstore.put(objects, key, content)
     return root
 
 

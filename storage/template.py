@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import zarr
-from zarr.storage import MemoryStore
 
-from storage import layout
+from storage import layout, metadata
 from storage.layout import ATTRIBUTE, LAYOUT, ArrayLayout
 from storage.objects import connect, create_only, folders, get, listing, put
 from storage.reasons import first_line
@@ -26,7 +24,7 @@ from sweeps.errors import NoStoreError, StoreError, SweepsError
 from sweeps.extension import extended, extended_plan
 from sweeps.sweep import Sweep
 
-ROOT = "zarr.json"
+ROOT = metadata.FILE
 EXTENSION = re.compile(r"extension-(\d+)")
 
 
@@ -138,34 +136,24 @@ def _lengthened(objects: Any, index: int, axis: int, batches: int, found: dict[s
 
 def _put_piece(objects: Any, index: int, arrays: tuple[ArrayLayout, ...]) -> dict[str, Any]:
     """Make a piece, empty, and give its metadata. The group's own comes last."""
-    contents: dict[str, Any] = {}
-    memory = MemoryStore(contents)
-    group = zarr.create_group(memory, zarr_format=3)
-    for array in arrays:
-        made = _create(group, array)
-        if array.values is not None:
-            made[:] = array.values.astype(object) if array.dtype == "str" else array.values
-    with warnings.catch_warnings():  # consolidated metadata is an extension of Zarr v3; readers may ignore it
-        warnings.simplefilter("ignore")
-        zarr.consolidate_metadata(memory)
-    for key in sorted(contents, key=lambda k: k == ROOT):
-        put(objects, f"{layout.piece_name(index)}/{key}", contents[key].to_bytes())
-    return json.loads(contents[ROOT].to_bytes())
+    found, members = metadata.made(lambda group: [_create(group, array) for array in arrays])
+    for key, content in (*members.items(), (ROOT, _written(found))):
+        put(objects, f"{layout.piece_name(index)}/{key}", content)
+    return found
 
 
 def _consolidated(root: dict[str, Any], pieces: list[dict[str, Any]]) -> dict[str, Any]:
     """The root's metadata with that of its pieces, where readers such as xarray look for it."""
-    metadata: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for index, piece in enumerate(pieces):
-        folder, held = layout.piece_name(index), piece["consolidated_metadata"]
-        metadata[folder] = {**piece, "consolidated_metadata": {**held, "metadata": {}}}
-        metadata |= {f"{folder}/{name}": array for name, array in held["metadata"].items()}
-    inline = {"kind": "inline", "must_understand": False, "metadata": metadata}
-    return {**root, "consolidated_metadata": inline}
+        folder, arrays = layout.piece_name(index), piece["consolidated_metadata"]["metadata"]
+        members[folder] = metadata.consolidated(piece, {})
+        members |= {f"{folder}/{name}": array for name, array in arrays.items()}
+    return metadata.consolidated(root, members)
 
 
-def _create(group: zarr.Group, array: ArrayLayout) -> zarr.Array:
-    return group.create_array(
+def _create(group: zarr.Group, array: ArrayLayout) -> None:
+    created = group.create_array(
         array.name,
         shape=array.shape,
         chunks=array.chunks,
@@ -175,6 +163,8 @@ def _create(group: zarr.Group, array: ArrayLayout) -> zarr.Array:
         attributes=dict(array.attributes),
         config={"write_empty_chunks": True},
     )
+    if array.values is not None:
+        created[:] = array.values.astype(object) if array.dtype == "str" else array.values
 
 
 def _written(document: dict[str, Any]) -> bytes:
