@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,10 @@ from typing import Any, Self
 import psutil
 
 from deploy.flaky_store import FlakyStore
+from deploy.heads import ensure_token, free_port
+from storage.slices import public
 from storage.tracking import rebuild
+from sweeps.budget import Budget
 from sweeps.errors import SweepsError
 from sweeps.sweep import TrackSettings
 
@@ -29,9 +31,11 @@ ANSWER = 1.0
 class Process:
     """A process of ours in a group of its own, its output in a log."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    def __init__(self, command: list[str], log: Path, **environment: str) -> None:
         with log.open("a") as file:
-            self._process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=file, stderr=file, start_new_session=True, env=os.environ | environment
+            )
 
     def wait(self, seconds: float | None) -> int | None:
         """Its exit status, or None if it goes on after so many seconds."""
@@ -49,15 +53,16 @@ class Process:
 class World:
     """Started and ended as a context."""
 
-    def __init__(self, folder: Path, raylets: int) -> None:
-        self.folder, self.raylets = folder, raylets
+    def __init__(self, folder: Path, raylets: int, seed: int) -> None:
+        self.folder, self.raylets, self.dice = folder, raylets, random.Random(seed)
 
     def __enter__(self) -> Self:
         from ray.cluster_utils import Cluster
 
+        ensure_token(os.environ)
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         self.nodes: list[Any] = [self.cluster.add_node(num_cpus=1) for _ in range(self.raylets)]
-        self.port = _free_port()
+        self.port = free_port()
         self._serve()
         self.drivers: list[Process] = []
         return self
@@ -75,7 +80,7 @@ class World:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        self.server = Process(command, self.folder / "server.log")
+        self.server = Process(command, self.folder / "server.log", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
 
     def driver(self, store: FlakyStore) -> Process:
         """A driver that runs the store's sweep to its end."""
@@ -84,13 +89,18 @@ class World:
         self.drivers = [started]
         return started
 
-    def disturb(self, kind: str, driver: Process, store: FlakyStore, dice: random.Random) -> bool:
+    def last_word(self) -> str:
+        """The last line of the drivers' log."""
+        lines = (self.folder / "driver.log").read_text().strip().splitlines() or ["nothing"]
+        return lines[-1].removeprefix("error: ")
+
+    def disturb(self, kind: str, driver: Process, store: FlakyStore) -> bool:
         """Do it, and what a supervisor would do about it; whether there was anything to disturb."""
         match kind:
             case "worker":
-                return self._kill_worker(dice)
+                return self._kill_worker()
             case "raylet":
-                place = dice.randrange(len(self.nodes))
+                place = self.dice.randrange(len(self.nodes))
                 self.cluster.remove_node(self.nodes[place], allow_graceful=False)
                 self.nodes[place] = self.cluster.add_node(num_cpus=1)
             case "driver":
@@ -99,36 +109,23 @@ class World:
                 self.server.kill()
                 self._serve()
             case "write":
-                store.order_failure(dice.choice(["chunk", "mark"]))
+                store.order_failure(self.dice.choice(["chunk", "mark"]))
         return True
 
-    def _kill_worker(self, dice: random.Random) -> bool:
+    def _kill_worker(self) -> bool:
         raylets = [node.all_processes["raylet"][0].process.pid for node in self.nodes]
         workers = [p for pid in raylets for p in psutil.Process(pid).children() if _is_worker(p)]
         if not workers:
             return False
         with contextlib.suppress(psutil.NoSuchProcess):
-            dice.choice(workers).kill()
+            self.dice.choice(workers).kill()
         return True
 
     def published_twice(self, store: FlakyStore) -> int:
-        """MLflow runs and metric values of a finished sweep that are there more than once; what an outage left out
-        is caught up with first, as `sweeps track` does."""
+        """As `published_twice`, on our server; what an outage left out is caught up with first, by `rebuild`."""
         self._until_served()
         rebuild(store, self.tracking_uri)
-        from mlflow import MlflowClient
-
-        client, twice = MlflowClient(self.tracking_uri), 0
-        experiment = client.get_experiment_by_name(store.sweep.track.experiment)
-        assert experiment is not None
-        runs = client.search_runs([experiment.experiment_id], f"tags.`sweeps.store` = '{store.url}'")
-        names = Counter(run.data.tags["sweeps.slice"] for run in runs)
-        twice += sum(n - 1 for n in names.values())
-        for run in runs:
-            for key in run.data.metrics:
-                steps = Counter(metric.step for metric in client.get_metric_history(run.info.run_id, key))
-                twice += sum(n - 1 for n in steps.values())
-        return twice
+        return published_twice(store, self.tracking_uri)
 
     def _until_served(self) -> None:
         end = time.monotonic() + START
@@ -139,17 +136,27 @@ class World:
         raise SweepsError(f"the MLflow server does not start; see {self.folder / 'server.log'}")
 
 
+def published_twice(store: FlakyStore, tracking_uri: str) -> int:
+    """MLflow runs and metric values of a finished sweep that are there more than once."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name(store.sweep.track.experiment)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], f"tags.`sweeps.store` = '{public(store.url)}'")
+    assert runs
+    there = Counter[tuple[object, ...]]((run.data.tags["sweeps.slice"],) for run in runs)
+    for run in runs:
+        for key in run.data.metrics:
+            there.update((run.info.run_id, key, m.step) for m in client.get_metric_history(run.info.run_id, key))
+    return there.total() - len(there)
+
+
 def _is_worker(process: psutil.Process) -> bool:
     try:
         return process.cmdline()[0].startswith("ray::Worker")
     except (psutil.Error, IndexError):
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _drive(url: str, address: str, tracking_uri: str) -> int:
@@ -159,7 +166,8 @@ def _drive(url: str, address: str, tracking_uri: str) -> int:
 
     store, end = FlakyStore.open(url), None
     tracking = store.sweep.track.model_copy(update={"uri": tracking_uri})
-    for event in run_store(store, Where(address=address), tracking=TrackSettings.model_validate(tracking)):
+    unlimited = Budget.model_validate({})
+    for event in run_store(store, Where(address=address), unlimited, TrackSettings.model_validate(tracking)):
         print(time.strftime("%X"), event, flush=True)
         end = event
     return 0 if isinstance(end, SweepDone) and not end.failed and not end.missing else 3

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def start(say: Callable[[str], None]) -> Head:
 
 
 def _start(folder: Path) -> Head:
-    dashboard, client = _free(PORT), _free(0)
+    dashboard, client = free_port(PORT), free_port()
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *(f"--temp-dir={folder}", "--include-dashboard=true", "--dashboard-host=127.0.0.1"),
@@ -79,7 +79,7 @@ def _start(folder: Path) -> Head:
     ]
     environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
     environment.pop("RAY_ADDRESS", None)
-    _ensure_token(environment)
+    ensure_token(environment)
     script = f'cd "$1"; shift; "$@" >{LOG} 2>&1 </dev/null & echo $!'
     started = subprocess.run(
         ["sh", "-c", script, "sh", str(folder), *command],
@@ -101,8 +101,8 @@ def _start(folder: Path) -> Head:
     raise RefusedError(f"Ray does not start here: {lines[-1] if lines else 'no word from it'}; see {folder / LOG}")
 
 
-def _ensure_token(environment: dict[str, str]) -> None:
-    """A new machine has none; Ray makes one where it looks for it. It is printed too, to nowhere."""
+def ensure_token(environment: Mapping[str, str]) -> None:
+    """A new machine has none, and only `ray.init` makes one by itself. It is printed too, to nowhere."""
     given = any(environment.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if environment.get("RAY_AUTH_MODE") == "token" and not given and not (Path.home() / ".ray" / "auth_token").exists():
         command = [sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
@@ -126,13 +126,13 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _free(wanted: int) -> int:
+def free_port(wanted: int = 0) -> int:
     """The wanted port of the loopback, or any where it is taken."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
-            return _free(0)
+            return free_port()
         return probe.getsockname()[1]
 
 

@@ -40,6 +40,14 @@ def toy() -> SpecMaker:
     return lambda **changes: Sweep.of(toy_spec(**changes))
 
 
+@pytest.fixture(scope="session")
+def ray_token() -> None:
+    """A new machine has none; Ray's clients, and clusters that a test starts itself, need one."""
+    from deploy.heads import ensure_token
+
+    ensure_token(os.environ)
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,11 @@ from sweeps.sweep import Sweep
 EXECUTORS = ["inline", "one actor", "two actors", "three raylets"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _token(ray_token: None) -> None:
+    pass
+
+
 @pytest.fixture(scope="session")
 def three_raylets() -> Iterator[Cluster]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

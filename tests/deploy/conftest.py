@@ -17,6 +17,11 @@ from tests.conftest import toy_spec
 COMMAND = [sys.executable, "-m", "deploy.cli"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _token(ray_token: None) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Said:
     code: int

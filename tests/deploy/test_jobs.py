@@ -247,7 +247,7 @@ def test_other_versions_are_refused_with_both_shown(
 
 
 def test_nobody_there_no_token_and_a_wrong_one_are_one_line_and_exit_2(url: str, tmp_path: Path) -> None:
-    away = f"http://127.0.0.1:{heads._free(0)}"
+    away = f"http://127.0.0.1:{heads.free_port()}"
     far = [sys.executable, "-c", SEVERAL, f"list --address {away}", f"list --address {url}"]
     without = subprocess.Popen(far, **elsewhere(tmp_path / "a"))  # type: ignore[call-overload]
     wrong = subprocess.Popen(far, **elsewhere(tmp_path / "b", RAY_AUTH_TOKEN="0" * 64))  # type: ignore[call-overload]
@@ -294,7 +294,7 @@ def bare() -> Iterator[str]:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
         packages = next((folder / "venv" / "lib").glob("python*")) / "site-packages"
         (packages / "all.pth").write_text(os.path.dirname(os.path.dirname(pytest.__file__)))
-        python, port = folder / "venv" / "bin" / "python", heads._free(0)
+        python, port = folder / "venv" / "bin" / "python", heads.free_port()
         plugin = os.pathsep.join(p for p in os.environ["PYTHONPATH"].split(os.pathsep) if Path(p) != ROOT)
         known = os.environ | {"PYTHONPATH": plugin, "RAY_AUTH_MODE": "token"}
         lacks = subprocess.run([python, "-c", "import deploy"], env=known, capture_output=True, text=True, cwd=folder)
