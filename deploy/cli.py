@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deploy import cli_export, cli_jobs, describe
+from deploy import cli_export, cli_jobs
 from deploy.arguments import fractions, larger, more_values
 from deploy.screen import make_console
 from deploy.screen import show as show_events
@@ -67,18 +67,24 @@ def validate(spec: Spec) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
+    from deploy import describe
+
     typer.echo(json.dumps(describe.spec_schema(), indent=2))
 
 
 @app.command("statistics")
 def list_statistics() -> None:
     """List what can be measured."""
+    from deploy import describe
+
     console.print(describe.statistics_table())
 
 
 @app.command("describe")
 def describe_statistic(name: Annotated[str, typer.Argument(metavar="NAME", help="a statistic")]) -> None:
     """Show a statistic: parameters with ranges and units, outcomes, theory, source."""
+    from deploy import describe
+
     describe.print_statistic(registry.get(name), console)
 
 
@@ -100,6 +106,7 @@ def catalog(
 @app.command()
 def estimate(spec: Spec, workers: Annotated[int, typer.Option(min=1, help="how many will share the work")] = 2) -> None:
     """Count points, blocks and bytes, and time a short pilot at the cheapest and dearest points."""
+    from deploy import describe
     from deploy.estimate import estimate as make
 
     describe.print_estimate(make(Sweep.from_toml(spec)), workers, console)
@@ -257,6 +264,7 @@ def show(
     quantiles: Annotated[str | None, typer.Option(help="of the draws, such as 0.05,0.5,0.95")] = None,
 ) -> None:
     """Print estimates with their intervals, beside theory."""
+    from deploy import describe
     from storage.query import open_sweep
     from storage.query import select as choose
 
@@ -275,6 +283,7 @@ def plot(
     histogram: Annotated[bool, typer.Option("--histogram", help="how the draws are distributed instead")] = False,
 ) -> None:
     """Draw an outcome with confidence bands and theory, or the distribution of its draws."""
+    from deploy import describe
     from storage.distribution_figure import draw_histogram
     from storage.figures import draw, save
     from storage.query import open_sweep

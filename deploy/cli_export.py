@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.describe import size
+from deploy.screen import size
 
 FAILED = 3
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deploy.estimate import Estimate
-from deploy.screen import duration
+from deploy.screen import duration, size
 from storage.distributions import quantiles
 from storage.query import outcomes, table
 from storage.slabs import box, boxes
@@ -114,11 +114,6 @@ def print_estimate(made: Estimate, workers: int, console: Console) -> None:
         )
     shared, alone = duration(made.seconds(workers)), duration(made.core_seconds)
     console.print(f"{most or 'about '}{shared} on {workers} workers ({alone} on one)", highlight=False)
-
-
-def size(count: float) -> str:
-    unit = min(4, int(math.log(max(1, count), 1000)))
-    return f"{count / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
 
 
 def first_outcome(dataset: xr.Dataset) -> str:

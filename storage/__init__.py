@@ -1,7 +1,20 @@
 """Sweeps at rest: the Zarr store, queries in xarray, MLflow runs, figures, copies for others."""
 
-from storage.content import content_hash
-from storage.distributions import histogram, quantiles
-from storage.query import open_sweep
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from storage.content import content_hash
+    from storage.distributions import histogram, quantiles
+    from storage.query import open_sweep
 
 __all__ = ["content_hash", "histogram", "open_sweep", "quantiles"]
+
+HOMES = {"content_hash": "content", "histogram": "distributions", "open_sweep": "query", "quantiles": "distributions"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: a worker needs the store and not xarray."""
+    if name not in HOMES:
+        raise AttributeError(f"module 'storage' has no attribute {name!r}")
+    return getattr(import_module(f"storage.{HOMES[name]}"), name)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import platform
+import sys
 from functools import cache
+from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
-import torch
+from llvmlite.binding import get_host_cpu_name
 
 from sweeps.errors import RefusedError
 
@@ -18,18 +21,35 @@ def resolve(device: str) -> str:
         RefusedError: a GPU is asked for and none is visible.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+        return "cuda" if _sees_gpu() else "cpu"
+    if device == "cuda" and not _sees_gpu():
         raise RefusedError('device = "cuda", but this process sees no GPU; give device = "cpu" or "auto"')
     return device
 
 
 @cache
 def describe(device: str) -> str:
-    """The model of a device: `cuda: NVIDIA H100 80GB HBM3`, `cpu: Intel(R) Xeon(R) Processor, AVX512`."""
+    """The model of a device: `cuda: NVIDIA H100 80GB HBM3`, `cpu: Intel(R) Xeon(R) Processor, sapphirerapids`, where
+    the last word is LLVM's for the instructions it has."""
     if device == "cuda":
+        import torch
+
         return f"cuda: {torch.cuda.get_device_name()}"
-    return f"cpu: {_processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"cpu: {_processor()}, {get_host_cpu_name()}"
+
+
+def loaded_torch() -> ModuleType | None:
+    """Torch, if a statistic has imported it. Most compute without, and to import it takes seconds."""
+    return sys.modules.get("torch")
+
+
+@cache
+def _sees_gpu() -> bool:
+    if metadata.version("torch").endswith("+cpu"):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _processor() -> str:

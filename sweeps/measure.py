@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
 
 from sweeps.blocks import Block, keys_of, points_of
+from sweeps.devices import loaded_torch
 from sweeps.errors import LaunchMemoryError
 from sweeps.moments import Moments, histogram
 from sweeps.statistic import Networks, Statistic
@@ -47,26 +47,34 @@ def measure(sweep: Sweep, block: Block, device: str = "cpu") -> Measured:
 
 def sample_block(sweep: Sweep, block: Block, device: str = "cpu") -> dict[str, np.ndarray]:
     """The draws themselves, float64 (points, *dims, draws) an outcome; draws last, ready to be reduced."""
+    torch = loaded_torch()
+    with numerics(sweep.precision):
+        draws = _sample_block(sweep, block, device)
+    if loaded_torch() is not torch:  # it came in meanwhile, with threads and precision of its own
+        return sample_block(sweep, block, device)
+    return draws
+
+
+def _sample_block(sweep: Sweep, block: Block, device: str) -> dict[str, np.ndarray]:
     statistic, points = sweep.definition, points_of(sweep, block)
     keys, size = keys_of(sweep, points), sweep.draws_per_batch
     total = len(points) * size
     width, padded = _launch(statistic, sweep.definition.parameters(**points.point(0)), total)
     shapes = {o.name: tuple(int(sweep.fixed[d.length]) for d in o.dims) for o in statistic.outcomes}
     out: dict[str, np.ndarray] = {}
-    with numerics(sweep.precision):
-        for start in range(0, total, width):
-            wanted = min(width, total - start)
-            row = np.minimum(np.arange(start, start + (width if padded else wanted)), total - 1)
-            networks = Networks(
-                points.take(row // size),
-                keys[row // size],
-                np.uint64(block.batch * size) + (row % size).astype(np.uint64),
-            )
-            sampled = _launched(statistic, networks, device)
-            _check(sampled, shapes, len(networks), statistic.name)
-            for name, array in sampled.items():
-                whole = out.setdefault(name, np.empty((total, *shapes[name]), dtype=np.float64))
-                whole[start : start + wanted] = array[:wanted]
+    for start in range(0, total, width):
+        wanted = min(width, total - start)
+        row = np.minimum(np.arange(start, start + (width if padded else wanted)), total - 1)
+        networks = Networks(
+            points.take(row // size),
+            keys[row // size],
+            np.uint64(block.batch * size) + (row % size).astype(np.uint64),
+        )
+        sampled = _launched(statistic, networks, device)
+        _check(sampled, shapes, len(networks), statistic.name)
+        for name, array in sampled.items():
+            whole = out.setdefault(name, np.empty((total, *shapes[name]), dtype=np.float64))
+            whole[start : start + wanted] = array[:wanted]
     return {k: np.moveaxis(v.reshape(len(points), size, *v.shape[1:]), 1, -1) for k, v in out.items()}
 
 
@@ -93,14 +101,20 @@ def _launched(statistic: Statistic, networks: Networks, device: str) -> dict[str
     """
     try:
         return _sampled(statistic, networks, device)
-    except torch.OutOfMemoryError:
+    except _out_of_memory():
         pass
-    if torch.cuda.is_initialized():
+    if (torch := loaded_torch()) and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     try:
         return _sampled(statistic, networks, device)
-    except torch.OutOfMemoryError:
+    except _out_of_memory():
         raise LaunchMemoryError(_too_large(statistic, networks)) from None
+
+
+def _out_of_memory() -> tuple[type[BaseException], ...]:
+    """What running out of a device's memory raises: nothing without torch."""
+    torch = loaded_torch()
+    return (torch.OutOfMemoryError,) if torch else ()
 
 
 def _sampled(statistic: Statistic, networks: Networks, device: str) -> dict[str, np.ndarray]:
@@ -118,19 +132,23 @@ def _too_large(statistic: Statistic, networks: Networks) -> str:
 
 
 def _to_numpy(values) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
 @contextmanager
 def numerics(precision: str) -> Iterator[None]:
     """One thread, and full float32 matrix products unless the sweep asks for TF32."""
-    threads = torch.get_num_threads()
-    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    try:
-        with threadpool_limits(1), torch.inference_mode():
+    with threadpool_limits(1):
+        if (torch := loaded_torch()) is None:
             yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+            return
+        threads = torch.get_num_threads()
+        tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.set_num_threads(1)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
-from sweeps import randomness, randomness_device
+from sweeps import randomness
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kind = Literal["real", "proportion", "count"]
 
@@ -129,6 +131,8 @@ class Networks:
 
     def normals_on(self, device: str, tensor: int, *shape: int) -> Tensor:
         """`normals` as a torch tensor made on `device`: the same bits, without a copy from the CPU to a GPU."""
+        from sweeps import randomness_device  # torch, which takes seconds to import
+
         size = int(np.prod(shape, dtype=np.int64))
         return randomness_device.normals(self.keys, self.draws, tensor, size, device).view(len(self), *shape)
 

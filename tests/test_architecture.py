@@ -42,11 +42,25 @@ sweep = Sweep.of({"name": "a", "statistic": "folding", "draws": 4, "draws_per_ba
 print(measure(sweep, plan(sweep)[0]).moments["chi"].n)
 """
 
+LIGHT = [
+    ("import deploy.cli", ["torch", "ray", "xarray", "mlflow"]),
+    ("import actors.worker, storage.zarr_store", ["torch", "xarray", "mlflow"]),
+    ("from sweeps import statistics; statistics.get('folding'), statistics.get('injectivity')", ["torch"]),
+]
+
 
 def test_sweeps_measures_with_torch_numpy_scipy_numba_and_pydantic_alone() -> None:
     ran = subprocess.run([sys.executable, "-c", BARE], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "[4.]"
+
+
+@pytest.mark.parametrize(("code", "absent"), LIGHT)
+def test_nothing_waits_for_an_import_it_does_not_need(code: str, absent: list[str]) -> None:
+    """Torch alone takes longer to import than a worker takes to start without."""
+    ask = f"{code}\nimport sys\nprint([name for name in {absent} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.strip() == "[]", ran.stderr
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

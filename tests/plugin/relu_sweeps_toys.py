@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from sweeps.statistic import Dim, Networks, Outcome, Parameters, Points, Reference, Statistic
@@ -89,6 +88,8 @@ def go_wrong(networks: Networks) -> None:
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
         case "oom":
+            import torch
+
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         case "hang":
             time.sleep(3600)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -114,6 +116,36 @@ def test_numerics_are_one_thread_of_full_float32_and_are_put_back() -> None:
     with numerics("tf32"):
         assert torch.backends.cuda.matmul.allow_tf32
     assert (torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32) == before
+
+
+LATE = """
+import sys
+from dataclasses import replace
+from sweeps import statistics
+from sweeps.blocks import plan
+from sweeps.measure import measure
+from sweeps.sweep import Sweep
+
+threads = []
+
+def sample(networks, device):
+    import torch
+    threads.append(torch.get_num_threads())
+    return folding.sample(networks, device)
+
+folding = statistics.get("folding")
+statistics.get = lambda name: replace(folding, sample=sample)
+sweep = Sweep.of({"name": "a", "statistic": "folding", "draws": 4, "draws_per_batch": 4,
+                  "axes": {"width": [8]}, "fixed": {"depth": 2}})
+assert "torch" not in sys.modules
+measure(sweep, plan(sweep)[0])
+print(len(threads), threads[-1])
+"""
+
+
+def test_torch_that_comes_in_while_sampling_is_set_to_one_thread_and_the_block_sampled_again() -> None:
+    ran = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True)
+    assert ran.stdout.split() == ["2", "1"], ran.stderr
 
 
 class Hungry:
