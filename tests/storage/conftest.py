@@ -23,8 +23,8 @@ from storage.tracking import rebuild
 from storage.zarr_store import ZarrStore
 from tests.notebook import content
 from tests.postgres import PostgreSQL, binaries
+from tests.proxy import Proxy
 from tests.storage.buckets import ALONE, CREDENTIALS, Moto
-from tests.storage.proxy import Proxy
 
 
 @pytest.fixture(scope="session")

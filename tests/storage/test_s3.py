@@ -23,7 +23,7 @@ from sweeps.events import BlockDone, SweepDone
 from sweeps.run import perform, run
 from sweeps.sweep import Sweep
 from tests.conftest import SpecMaker
-from tests.storage.proxy import Proxy
+from tests.proxy import Proxy
 from tests.storage.test_objects import KINDS, URL, strike
 from tests.storage.test_store import TestContract as StoreContract
 

@@ -17,7 +17,7 @@ from sweeps.events import Receipt
 from sweeps.run import run
 from sweeps.sweep import Sweep
 from tests.deploy.conftest import start, write_toml
-from tests.storage.proxy import Proxy
+from tests.proxy import Proxy
 from tests.storage.test_objects import URL
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("notebook")]

@@ -9,7 +9,6 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,7 +22,7 @@ from sweeps.run import run
 from sweeps.sweep import Sweep
 from tests.deploy.conftest import start, write_toml
 from tests.notebook import follow, follow_while, identities, notices, tracked
-from tests.proxy import Fault, Proxy
+from tests.proxy import Proxy
 from tests.storage.conftest import Team
 
 pytestmark = [pytest.mark.usefixtures("notebook"), pytest.mark.timeout(600)]
@@ -123,7 +122,7 @@ def test_an_interrupted_sweep_goes_on_in_the_same_parent(
 
 
 @pytest.mark.usefixtures("brisk")
-@pytest.mark.parametrize("how", ["lost", "unsent"])
+@pytest.mark.parametrize("how", ["lost", "reset"])
 @pytest.mark.parametrize(
     ("path", "text", "skip"),
     [
@@ -152,12 +151,12 @@ def test_an_interrupted_sweep_goes_on_in_the_same_parent(
     ],
 )
 def test_a_request_or_an_answer_cut_off_is_asked_again_at_once(
-    team: Team, experiment: str, check: Callable[..., None], path: str, text: str, skip: int, how: Any
+    team: Team, experiment: str, check: Callable[..., None], path: str, text: str, skip: int, how: str
 ) -> None:
-    fault = Fault(path, how, text, skip)
-    with Proxy(team.port, fault) as between:
-        events = follow(tracked(between.uri, experiment))
-    assert fault.struck
+    with Proxy(team.port) as between:
+        between.fault(how, path=f"{path}$", text=text, skip=skip)
+        events = follow(tracked(between.url, experiment))
+    assert [r.fault for r in between.struck()] == [how]
     assert not notices(events)
     assert set(identities(team.uri, experiment)) == SLICES, "and nothing was made twice"
     check(team.uri, experiment)
@@ -168,9 +167,9 @@ def test_a_request_or_an_answer_cut_off_is_asked_again_at_once(
 def test_of_two_runs_made_for_a_slice_one_is_left(
     team: Team, experiment: str, check: Callable[..., None], name: str
 ) -> None:
-    fault = Fault("runs/create", "late", f'"{name}"')  # comes after the second try, which looked and found none
-    with Proxy(team.port, fault) as between:
-        follow(tracked(between.uri, experiment))
+    with Proxy(team.port) as between:
+        between.fault("late", path="runs/create$", text=f'"{name}"')  # comes after the second try, which found none
+        follow(tracked(between.url, experiment))
         assert not between.held
     assert set(identities(team.uri, experiment)) == {*SLICES, f"{name} (deleted)"}
     check(team.uri, experiment)

@@ -69,7 +69,7 @@ def test_a_server_behind_a_password_is_used_without_telling_it(
 ) -> None:
     secret = "pass-wo.rd"
     with Proxy(team.port, login=f"ada:{secret}") as between:
-        uri = between.uri
+        uri = between.url
         if how == "uri":
             uri = uri.replace("://", f"://ada:{secret}@")
         else:
@@ -79,7 +79,7 @@ def test_a_server_behind_a_password_is_used_without_telling_it(
         found = content(uri, experiment)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", wrong := "wrong-hunter")
         [told] = follow_quietly(uri.replace(secret, wrong), experiment, url="other.zarr")
-    assert f"tracking server {between.uri} cannot be used: " in told
+    assert f"tracking server {between.url} cannot be used: " in told
     assert "401" in told
     for word in (secret, wrong):
         assert_nowhere(word, Path(), [told], found)
