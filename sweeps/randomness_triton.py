@@ -7,6 +7,8 @@ enable_fp_fusion=False: a product and a sum contracted into one multiply-add wou
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import triton  # pyright: ignore[reportMissingImports]
@@ -22,7 +24,7 @@ COUNTERS = 256
 @triton.jit
 def philox(c0, c1, c2, c3, k0, k1):
     """Four outputs of Philox4x32-10; all uint32 tensors."""
-    for _ in tl.static_range(10):
+    for _ in tl.static_range(10):  # pyright: ignore[reportGeneralTypeIssues]
         a, b = c0, c2
         c0 = tl.umulhi(b, 0xCD9E8D57) ^ c1 ^ k0
         c1 = b * 0xCD9E8D57
@@ -92,9 +94,10 @@ def _generate(dtype: torch.dtype, keys, draws, tensor: int, size: int, device) -
     out = torch.empty((len(keys), 4 * blocks), dtype=dtype, device=device)
     streams = (torch.tensor(stream.view(np.int64), device=device) for stream in (keys, draws))
     grid, normal = (triton.cdiv(total, COUNTERS),), dtype == torch.float32
+    launch: Any = fill  # takes options that `fill` does not name
     if total:
         with torch.cuda.device_of(out):
-            fill[grid](  # pyright: ignore[reportIndexIssue]
+            launch[grid](
                 out, table_on(out.device), *streams, tensor, blocks, total, normal, COUNTERS, enable_fp_fusion=False
             )
     return out[:, :size].contiguous()

@@ -6,20 +6,24 @@ Nothing but pytest, torch, numpy, scipy, numba, pydantic and threadpoolctl is ne
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
+import pytest
 import torch
 
 from sweeps import randomness_torch as plain
 
 CUDA = torch.cuda.is_available()
 TRITON = find_spec("triton") is not None
-if TRITON and not CUDA:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
+
+
+def interpret(patch: pytest.MonkeyPatch) -> None:
+    """Triton's interpreter where there is no GPU; read when kernels are defined and when they are first launched."""
+    if not CUDA:
+        patch.setenv("TRITON_INTERPRET", "1")
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,10 @@ def _plain(device: str) -> Path:
 
 
 def _triton(device: str) -> Path:
-    from sweeps import randomness_triton as kernel
-    from tests.gpu import kernels
+    with pytest.MonkeyPatch.context() as patch:
+        interpret(patch)
+        from sweeps import randomness_triton as kernel
+        from tests.gpu import kernels
 
     name = "triton" if CUDA else "triton interpreted"
     generate = {"words": kernel.words, "normals": kernel.normals}
