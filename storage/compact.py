@@ -9,6 +9,7 @@ last, so that what is not whole does not open.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from typing import Any, cast
@@ -128,7 +129,8 @@ def _empty_place(url: str, out: str) -> Any:
     if f"{_place(out)}/".startswith(f"{_place(url)}/"):
         raise RefusedError(f"{out!r} lies inside the store; give another place")
     objects = connect(out, create=True)
-    for key, _ in listing(objects):
+    there = os.listdir(local_path(out)) if is_local(out) else (key for key, _ in listing(objects))
+    for key in there:
         raise RefusedError(f"{out!r} is not empty, it holds {key!r}; give another place")
     return objects
 

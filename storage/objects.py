@@ -65,6 +65,8 @@ def connect(url: str, *, create: bool = False) -> Any:
 
 def _remote(url: str) -> Any:
     parts = urlsplit(url)
+    if parts.fragment:
+        raise StoreError(f"store.url {url!r} has a '#', which no bucket's URL may; write %23, or another name")
     if "@" in parts.netloc or parts.query:
         clean = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
         raise StoreError(f"store.url {clean!r} was given with credentials or a query; put them in the environment")

@@ -46,7 +46,9 @@ class ZarrStore:
         self._groups: dict[int, zarr.Group] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.url, self.sweep, self.plan)
+        """With an absolute path: a worker's working directory is not ours."""
+        url = local_path(self.url) if is_local(self.url) else self.url
+        return type(self), (url, self.sweep, self.plan)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"

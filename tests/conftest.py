@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-PLUGIN = str(Path(__file__).parent / "plugin")
+ROOT = Path(__file__).parent
+PLUGIN = str(ROOT / "plugin")
 sys.path.insert(0, PLUGIN)
 os.environ["PYTHONPATH"] = os.pathsep.join([PLUGIN, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -38,6 +39,14 @@ def toy_spec(**changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def toy() -> SpecMaker:
     return lambda **changes: Sweep.of(toy_spec(**changes))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests, `make test`: one at a time may start Ray clusters, which are found by whoever
+    looks for one on this machine; elsewhere a file stays together, for what its tests share."""
+    for item in items:
+        file = item.path.relative_to(ROOT)
+        item.add_marker(pytest.mark.xdist_group("ray" if file.parts[0] in ("actors", "deploy") else str(file)))
 
 
 @pytest.fixture(scope="session")
