@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from actors.supply import STUCK
 from sweeps.blocks import Block
@@ -24,7 +24,7 @@ class Inline:
     def workers(self) -> str:
         return f"this process on {describe(self.device)}"
 
-    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Generator[Event, None, None]:
         for block in blocks:
             if block is None:
                 raise RuntimeError(STUCK)

@@ -7,6 +7,10 @@ the driver.
 A worker that died, or cannot be reached, is away until it answers a ping; Ray restarts it. One that gives no report
 in time is fenced: its actor is killed for good and another takes the seat; what the old one may still write is what
 the new one writes. A worn one is drained and replaced in the same way.
+
+A worker on which everything raises, such as one whose GPU has failed, is always free and would take the tries of every
+block. So a block that raised is tried elsewhere before it is given up, and such a worker is replaced, where blocks are
+measured otherwise.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -27,11 +32,13 @@ from actors.supply import Supply
 from actors.worker import Raised, Report, modelled
 from sweeps.blocks import Block
 from sweeps.errors import RefusedError, StoreError, in_one_line
-from sweeps.events import BlockDone, BlockFailed, Event, Notice
+from sweeps.events import BlockDone, BlockFailed, Event, Notice, NoWorker, Receipt
 from sweeps.run import Store
 
 LEASES = 2  # in flight a worker
 ERRORS = 3  # times a block may raise
+STREAK = 3  # blocks in a row that raise on a worker
+LONGEST_REST = 60.0  # seconds
 LOSSES = 5  # times a block may be under way when its worker is lost
 POLL = 1.0  # seconds
 PATIENCE = 30.0  # seconds without any worker before it is said
@@ -50,7 +57,11 @@ class Seat:
     ask_at: float = 0.0
     since: float = 0.0  # when its oldest lease became so
     look_at: float = math.inf  # when to see whether it is wedged
-    blocks: int = 0  # that this process measured
+    blocks: int = 0  # results of this process
+    measured: int = 0  # of them receipts
+    raised: set[int] = field(default_factory=set)  # blocks, since its last receipt
+    elsewhere: int = 0  # receipts of the pool when the first of them raised
+    rest: float = REST  # seconds that it had before it was asked
     resident: int = 0  # bytes at its first report
     worn: bool = False
 
@@ -71,7 +82,8 @@ class Leases:
         self.seats, self.supply, self.store, self.limits, self.hire = seats, supply, store, limits, hire
         self.pace = Pace(len(seats))
         self.flights: dict[Any, Lease | Seat] = {}  # a lease under way, or a seat whose ping is awaited
-        self.errors: Counter[int] = Counter()
+        self.errors: dict[int, list[int]] = {}  # block: the seats on which it raised
+        self.measured = 0  # receipts
         self.losses: Counter[int] = Counter()
         self.doubtful: set[int] = set()  # blocks that a lost worker may have written
         self.idle_since = time.monotonic()
@@ -105,13 +117,29 @@ class Leases:
                 self._replace(seat)
         up = [seat for seat in self.seats if not seat.away and not seat.worn]
         places = [seat for depth in range(LEASES) for seat in up if len(seat.leases) <= depth]
-        each = 1 if self.supply.again else self.pace.blocks  # one that was lost or raised is leased alone
-        blocks = self.supply.take(each * len(places))
+        if self.supply.again:
+            self._lease_alone(places, {seat.number for seat in up})
+        else:
+            self._deal(self.supply.take(self.pace.blocks * len(places)), places)
+        return any(seat.leases for seat in self.seats) or self.supply.any()
+
+    def _lease_alone(self, places: list[Seat], up: set[int]) -> None:
+        """Where some were lost or raised, a block each."""
+        for seat in places:
+            block = self.supply.pick(partial(self._suits, seat, up))
+            if block is not None:
+                self._lease(seat, [block])
+
+    def _suits(self, seat: Seat, up: set[int], block: Block) -> bool:
+        """Whether a block has not raised there, or has on all who are up."""
+        tried = set(self.errors.get(block.index, ()))
+        return seat.number not in tried or up <= tried
+
+    def _deal(self, blocks: list[Block], places: list[Seat]) -> None:
         share, more = divmod(len(blocks), max(1, len(places)))
         rest = iter(blocks)
         for i, seat in enumerate(places[: len(blocks)]):
             self._lease(seat, list(islice(rest, share + (i < more))))
-        return any(seat.leases for seat in self.seats) or self.supply.any()
 
     def _lease(self, seat: Seat, blocks: list[Block]) -> None:
         doubtful = [block.index for block in blocks if block.index in self.doubtful]
@@ -141,16 +169,37 @@ class Leases:
         self.supply.back(lease.blocks[len(report.results) :])
         yield from self._wear(seat, report)
         for block, result in zip(lease.blocks, report.results, strict=False):
-            yield from self._raised(block, result) if isinstance(result, Raised) else [BlockDone(result)]
+            yield from self._raised(seat, block, result) if isinstance(result, Raised) else self._measured(seat, result)
         if report.store_error:
             raise StoreError(report.store_error)  # no block's fault: the sweep ends, and can be resumed
 
-    def _raised(self, block: Block, raised: Raised) -> Iterator[Event]:
-        self.errors[block.index] += 1
-        if raised.final or self.errors[block.index] >= ERRORS:
-            yield BlockFailed(block.index, self.errors[block.index], raised.error)
+    def _measured(self, seat: Seat, receipt: Receipt) -> Iterator[Event]:
+        self.measured, seat.measured = self.measured + 1, seat.measured + 1
+        seat.raised.clear()
+        yield BlockDone(receipt)
+
+    def _raised(self, seat: Seat, block: Block, raised: Raised) -> Iterator[Event]:
+        tried = self.errors.setdefault(block.index, [])
+        tried.append(seat.number)
+        others = any(not other.away and other.number not in tried for other in self.seats)
+        enough = raised.final or len(tried) >= ERRORS
+        if enough and (len(set(tried)) > 1 or not others):
+            yield BlockFailed(block.index, len(tried), raised.error)
         else:
             self.supply.back([block])
+        yield from self._suspect(seat, block, raised)
+
+    def _suspect(self, seat: Seat, block: Block, raised: Raised) -> Iterator[Event]:
+        """One on which all raises gets no new lease, if blocks are measured elsewhere, or were by itself."""
+        if not seat.raised:
+            seat.elsewhere = self.measured
+        seat.raised.add(block.index)
+        if len(seat.raised) >= STREAK and not seat.worn and (seat.measured or self.measured > seat.elsewhere):
+            yield Notice(
+                f"on worker {seat.number} {len(seat.raised)} blocks in a row raised, the last {raised.error}; its "
+                "process is started anew"
+            )
+            seat.worn = True
 
     def _wear(self, seat: Seat, report: Report) -> Iterator[Event]:
         """A process that has measured enough, or has grown too large, gets no new lease."""
@@ -169,7 +218,7 @@ class Leases:
         """Its worker died or cannot be reached. It may be measuring still, and answers a ping only after that."""
         state = "cannot be reached" if isinstance(error, ActorUnavailableError) else "died"
         seat.look_at = time.monotonic() + sum(self._patience(seat, lease) for lease in seat.leases)
-        seat.away, seat.ask_at, seat.blocks, seat.resident, seat.worn = True, 0.0, 0, 0, False
+        seat.away, seat.ask_at, seat.blocks, seat.measured, seat.resident, seat.worn = True, 0.0, 0, 0, 0, False
         yield Notice(f"worker {seat.number} {state}; its blocks are leased again")
         yield from self._lost(seat, in_one_line(error))
 
@@ -218,7 +267,8 @@ class Leases:
     def _replace(self, seat: Seat) -> None:
         self.flights.pop(seat.ping, None)
         ray.kill(seat.actor)
-        self.seats[seat.number] = Seat(seat.number, self.hire(), ask_at=time.monotonic() + REST)
+        rest = min(2 * seat.rest, LONGEST_REST) if len(seat.raised) >= STREAK else REST
+        self.seats[seat.number] = Seat(seat.number, self.hire(), ask_at=time.monotonic() + rest, rest=rest)
 
     def _ask(self) -> None:
         """Nothing is leased to a worker that is away until it answers; ask those whose time has come."""
@@ -234,7 +284,7 @@ class Leases:
         elif time.monotonic() - self.idle_since > PATIENCE:
             self.idle_since = time.monotonic()
             free = _in_words(ray.available_resources())
-            yield Notice(f"waiting for {len(self.seats)} workers; free in the cluster: {free}")
+            yield NoWorker(f"waiting for {len(self.seats)} workers; free in the cluster: {free}")
 
     def _answered(self, seat: Seat) -> None:
         ref, seat.ping = seat.ping, None

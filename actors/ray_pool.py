@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -51,7 +51,7 @@ class RayPool:
         what = "GPU" if self.device == "cuda" else "CPU core"
         return f"{self.size} Ray actor{'s' * (self.size > 1)}, one per {what}"
 
-    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Generator[Event, None, None]:
         supply = Supply(blocks)
         if not supply.any():
             return

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from sweeps.blocks import Block
 
+SOUGHT = 64  # blocks that wait, of which one that suits is looked for
 STUCK = "the sweep has no block to lease at present, and none is under way"
 
 
@@ -24,6 +26,14 @@ class Supply:
         while len(taken) < number and (block := self._next()) is not None:
             taken.append(block)
         return taken
+
+    def pick(self, suits: Callable[[Block], bool]) -> Block | None:
+        """The first that suits of those that are to be measured again, else a new one."""
+        for place, block in enumerate(islice(self.again, SOUGHT)):
+            if suits(block):
+                del self.again[place]
+                return block
+        return self._new()
 
     def back(self, blocks: Iterable[Block]) -> None:
         """Blocks that were taken and are to be measured again, or still."""
@@ -45,8 +55,9 @@ class Supply:
         return bool(self.again)
 
     def _next(self) -> Block | None:
-        if self.again:
-            return self.again.popleft()
+        return self.again.popleft() if self.again else self._new()
+
+    def _new(self) -> Block | None:
         if self.paused or self.ended:
             return None
         try:

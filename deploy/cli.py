@@ -173,8 +173,9 @@ def extend(
     axes = more_values(axis or [])
     held = session.extend(store, lambda now: larger_one or grown(now, draws, halfwidth, axes))
     where = session.Where(inline, address, workers)
-    tracking = larger_one.track if larger_one else None
-    follow(session.run_store(held, where, tracking=tracking), held.sweep.name, store, again(store))
+    asked = larger_one or held.sweep
+    events = session.run_store(held, where, asked.budget, asked.track, device=asked.device)
+    follow(events, held.sweep.name, store, again(store))
 
 
 def follow(events: Iterator[Event], name: str, url: str, resume_with: str) -> None:

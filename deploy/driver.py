@@ -54,12 +54,14 @@ def drive(bag: Payload) -> int:
     if bag.home is not None:
         os.chdir(bag.home)
     store = _store(bag)
-    budget = Sweep.of(bag.sweep).budget if bag.sweep is not None else store.sweep.budget
-    tracking = _tracking(Sweep.of(bag.sweep).track if bag.sweep is not None else store.sweep.track, bag)
+    asked = Sweep.of(bag.sweep) if bag.sweep is not None else store.sweep
+    tracking = _tracking(asked.track, bag)
     where = Where(address="auto", workers=bag.workers)
     end = None
     try:
-        with closing(run_store(store, where, budget, tracking, tracked=tracking is not None)) as run:
+        with closing(
+            run_store(store, where, asked.budget, tracking, device=asked.device, tracked=tracking is not None)
+        ) as run:
             for event in show(meter(board(run, store), store, bag.id), bag.name, make_console()):
                 end = event if isinstance(event, SweepDone) else end
     except KeyboardInterrupt:

@@ -37,17 +37,17 @@ def store_url(sweep: Sweep) -> str:
 
 
 @contextmanager
-def executor(sweep: Sweep, where: Where) -> Iterator[Executor]:
+def executor(device: str, where: Where) -> Iterator[Executor]:
     """The executor that `where` names, for as long as it is needed."""
     if where.inline:
         with terminated_like_interrupted():
-            yield Inline(sweep.device)
+            yield Inline(device)
         return
     from actors.ray_pool import RayPool  # Ray takes seconds to import
     from deploy.cluster import cluster
 
     with cluster(where.address), terminated_like_interrupted():
-        yield RayPool(where.workers, sweep.device)
+        yield RayPool(where.workers, device)
 
 
 @contextmanager
@@ -72,18 +72,18 @@ def terminated_like_interrupted() -> Iterator[None]:
 class _WhenNeeded:
     """An executor that is started once there is work, and ends with the stack."""
 
-    def __init__(self, sweep: Sweep, where: Where, stack: ExitStack) -> None:
-        self.sweep, self.where, self.stack = sweep, where, stack
+    def __init__(self, device: str, where: Where, stack: ExitStack) -> None:
+        self.device, self.where, self.stack = device, where, stack
 
     @cached_property
     def _executor(self) -> Executor:
-        return self.stack.enter_context(executor(self.sweep, self.where))
+        return self.stack.enter_context(executor(self.device, self.where))
 
     @property
     def workers(self) -> str:
         return self._executor.workers
 
-    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Generator[Event, None, None]:
         return self._executor.run(blocks, store)
 
 
@@ -94,7 +94,7 @@ def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:
         SweepsError: the store holds something else, or the cluster lacks what is asked for; nothing is lost.
     """
     store = ZarrStore.create(store_url(sweep), sweep, made_by=made_by())
-    yield from run_store(store, where, sweep.budget, sweep.track)
+    yield from run_store(store, where, sweep.budget, sweep.track, device=sweep.device)
 
 
 def run_store(
@@ -103,12 +103,13 @@ def run_store(
     budget: Budget | None = None,
     tracking: TrackSettings | None = None,
     *,
+    device: str | None = None,
     tracked: bool = True,
 ) -> Generator[Event, None, None]:
-    """Measure what a store lacks. Budget and tracking are those of its spec unless given."""
+    """Measure what a store lacks. Budget, tracking and device are those of its spec unless given."""
     store.prepare()
     with ExitStack() as stack:
-        worker = _WhenNeeded(store.sweep, where or Where(), stack)
+        worker = _WhenNeeded(device or store.sweep.device, where or Where(), stack)
         events = run(store, worker, budget or store.sweep.budget)
         yield from track(events, store, tracking or store.sweep.track) if tracked else events
 

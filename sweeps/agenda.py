@@ -129,6 +129,11 @@ class Agenda:
             if self.ended:
                 return
 
+    def is_over(self) -> bool:
+        """Whether the budget is used up, for who waits with nothing under way: time passes all the same."""
+        self.ended = self.ended or self._spending.out_of_time()
+        return bool(self.ended)
+
     def _lease(self, index: int) -> Iterator[Block]:
         block = self.plan[index]
         self.ended = self._spending.exhausted(block)
@@ -189,12 +194,17 @@ class _Spending:
     def see(self, event: BlockDone) -> None:
         self.gpu_seconds += _gpu_seconds(event.receipt)
 
+    def out_of_time(self) -> str:
+        limit = self.budget.max_time
+        late = limit is not None and time.monotonic() - self.begun >= limit
+        return f"budget.max_time = {limit:g} s" if late else ""
+
     def exhausted(self, block: Block) -> str:
         """The limit that measuring this block would pass, in words; else its draws are spent."""
         draws = block.points * self.agenda.sweep.draws_per_batch
         limit = self.budget
-        if limit.max_time is not None and time.monotonic() - self.begun >= limit.max_time:
-            return f"budget.max_time = {limit.max_time:g} s"
+        if over := self.out_of_time():
+            return over
         if limit.max_gpu_hours is not None and self.gpu_seconds >= 3600 * limit.max_gpu_hours:
             return f"budget.max_gpu_hours = {limit.max_gpu_hours:g}"
         if limit.max_draws is not None and self.draws + draws > limit.max_draws:

@@ -16,6 +16,7 @@ from itertools import accumulate
 import numpy as np
 
 from sweeps import randomness
+from sweeps.axes import Value
 from sweeps.errors import SpecError
 from sweeps.statistic import Points
 from sweeps.sweep import MAX_BLOCK_VALUES, MAX_POINTS_PER_BLOCK, Sweep
@@ -176,7 +177,14 @@ def piece(sweep: Sweep, origin: tuple[int, ...]) -> Piece:
 
 
 def check_size(cut: Plan, sweep: Sweep) -> None:
-    """Refuse a plan of too many blocks, with what to change."""
+    """Refuse a plan of too many blocks, or of too large ones, with what to change."""
+    a_point = sweep.draws_per_batch * sweep.numbers_a_draw
+    points = max(math.prod(piece.tile) for piece in cut.pieces)
+    if points * a_point > MAX_BLOCK_VALUES:
+        raise SpecError(
+            f"points_per_block = {sweep.points_per_block} makes blocks of {points} points x {a_point} numbers, over "
+            f"the limit of {MAX_BLOCK_VALUES}; at most {MAX_BLOCK_VALUES // a_point} here"
+        )
     if len(cut) > MAX_BLOCKS:
         raise SpecError(
             f"draws_per_batch: {cut.tiles} tiles x {cut.batches} batches of {sweep.draws_per_batch} make "
@@ -198,8 +206,7 @@ def _points_a_tile(sweep: Sweep) -> int:
     seconds = max(statistic.cost(p) for p in corners(sweep)) * sweep.draws_per_batch
     wanted = max(1, int(SECONDS_A_BLOCK / max(seconds, 1e-9)))
     least = -(-(sweep.size // max(1, shapes)) // max(1, MAX_TILES // max(1, shapes)))
-    width = sum(math.prod(sweep.fixed[d.length] for d in o.dims) for o in statistic.outcomes)  # type: ignore[misc]
-    most = min(MAX_POINTS_PER_BLOCK, sweep.size, MAX_BLOCK_VALUES // (width * sweep.draws_per_batch))
+    most = min(MAX_POINTS_PER_BLOCK, sweep.size, MAX_BLOCK_VALUES // (sweep.numbers_a_draw * sweep.draws_per_batch))
     return max(1, min(max(wanted, least), most))
 
 
@@ -229,8 +236,16 @@ def keys_of(sweep: Sweep, points: Points) -> np.ndarray:
     statistic can gain a parameter without changing the numbers it gave before."""
     fields = sweep.definition.parameters.model_fields
     defaults = {k: f.default for k, f in fields.items() if not f.is_required()}
-    keys = np.empty(len(points), dtype=np.uint64)
-    for i in range(len(points)):
-        values = {k: v for k, v in points.point(i).items() if k not in defaults or v != defaults[k]}
-        keys[i] = randomness.key(sweep.seed, sweep.statistic, values)
-    return keys
+
+    def text(name: str, value: Value) -> str:
+        return "" if name in defaults and value == defaults[name] else randomness.entry(name, value)
+
+    columns = []
+    for name in sorted({*points.shared, *points.varying}):
+        if name in points.varying:
+            values = points.varying[name].tolist()
+            texts = {value: text(name, value) for value in set(values)}
+            columns.append([texts[value] for value in values])
+        else:
+            columns.append([text(name, points.shared[name])] * len(points))
+    return randomness.keys(sweep.seed, sweep.statistic, (filter(None, row) for row in zip(*columns, strict=True)))

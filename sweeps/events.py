@@ -70,6 +70,11 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class NoWorker(Notice):
+    """No worker has been there for a while, so no block is under way, though some wait."""
+
+
+@dataclass(frozen=True)
 class SweepDone:
     """The end: `missing` blocks are neither done nor failed; `ended` names the part of the budget that was used up."""
 

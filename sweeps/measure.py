@@ -79,10 +79,13 @@ def _sample_block(sweep: Sweep, block: Block, device: str) -> dict[str, np.ndarr
 
 
 def _check(sampled: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], n: int, name: str) -> None:
-    """A statistic must give what it declares; a plugin may not."""
+    """A statistic must give what it declares, in finite numbers; a plugin may not."""
     given, declared = {k: v.shape for k, v in sampled.items()}, {k: (n, *v) for k, v in shapes.items()}
     if given != declared:
         raise ValueError(f"statistic {name!r} gave outcomes of shapes {given}, and declares {declared}")
+    for outcome, values in sampled.items():
+        if np.isinf(values).any():
+            raise ValueError(f"statistic {name!r} gave an infinite {outcome!r}; where a draw is undefined, give NaN")
 
 
 def _launch(statistic: Statistic, parameters, total: int) -> tuple[int, bool]:

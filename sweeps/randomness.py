@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -59,13 +59,29 @@ def canonical(values: Mapping[str, Any]) -> str:
     strange = [name for name in values if not isinstance(name, str)]
     if strange:
         raise TypeError(f"parameter names must be strings, got {strange}")
-    return "{" + ",".join(f"{_json(name)}:{_json(values[name])}" for name in sorted(values)) + "}"
+    return "{" + ",".join(entry(name, values[name]) for name in sorted(values)) + "}"
+
+
+def entry(name: str, value: Any) -> str:
+    """A parameter in the text of a point: `"width":64`."""
+    return f"{_json(name)}:{_json(value)}"
 
 
 def key(seed: int, statistic: str, values: Mapping[str, Any]) -> int:
     """The 64-bit stream key of a point of a statistic's grid under a sweep's seed."""
     text = f"[{RULE},{operator.index(seed)},{_json(statistic)},{canonical(values)}]"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def keys(seed: int, statistic: str, points: Iterable[Iterable[str]]) -> np.ndarray:
+    """The same of many points, uint64 (points,), each given as its entries in the order of names."""
+    begun = hashlib.sha256(f"[{RULE},{operator.index(seed)},{_json(statistic)},{{".encode())
+    found = bytearray()
+    for entries in points:
+        one = begun.copy()
+        one.update(f"{','.join(entries)}}}]".encode())
+        found += one.digest()[:8]
+    return np.frombuffer(found, dtype="<u8").astype(np.uint64)
 
 
 TABLE_SHA256 = "649b72453b544f4bd93615a74c7cd52caffbc75a87aac49a7efc800bd52ee181"

@@ -7,7 +7,7 @@ second record of progress. Running a sweep again therefore measures exactly the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from sweeps.agenda import Agenda
 from sweeps.blocks import Block, Plan
 from sweeps.budget import Budget
 from sweeps.devices import describe
-from sweeps.events import BlockFailed, Event, Receipt, SweepDone, SweepStarted
+from sweeps.events import BlockFailed, Event, NoWorker, Receipt, SweepDone, SweepStarted
 from sweeps.measure import Measured, measure
 from sweeps.moments import Moments
 from sweeps.sweep import Sweep
@@ -61,7 +61,7 @@ class Executor(Protocol):
         """Who works, in words, for the person watching; asked only if there is work."""
         ...
 
-    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Generator[Event, None, None]:
         """Yield BlockDone or BlockFailed once for every block, in any order, and Notices.
 
         `blocks` is asked only from within this iterator, so every event that was yielded before has been seen by
@@ -81,7 +81,7 @@ def run(store: Store, executor: Executor, budget: Budget | None = None) -> Itera
     workers = "" if done else executor.workers
     yield SweepStarted(store.sweep.fingerprint, agenda.wanted, agenda.measured, workers)
     yield from settled
-    for event in () if done else executor.run(agenda.blocks(), store):
+    for event in () if done else _in_time(executor.run(agenda.blocks(), store), agenda):
         follows = agenda.see(event)
         if isinstance(event, BlockFailed):
             failed.append(event)
@@ -89,6 +89,15 @@ def run(store: Store, executor: Executor, budget: Budget | None = None) -> Itera
         yield from follows
     missing = agenda.wanted - agenda.measured - len(failed)
     yield SweepDone(agenda.measured, tuple(failed), missing, agenda.ended)
+
+
+def _in_time(events: Generator[Event, None, None], agenda: Agenda) -> Iterator[Event]:
+    """All events, unless the budget's time is over while nobody works."""
+    for event in events:
+        yield event
+        if isinstance(event, NoWorker) and agenda.is_over():
+            events.close()
+            return
 
 
 def perform(block: Block, store: Store, device: str) -> Receipt:

@@ -6,6 +6,7 @@ Nothing here runs code from a spec: a spec names a statistic and gives plain val
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -164,11 +165,10 @@ class Sweep(BaseModel):
             raise ValueError(
                 f"axes: the grid has {lengths} = {self.size} points, over the limit of {MAX_POINTS}; cut it"
             )
-        width = sum(math.prod(self.fixed[d.length] for d in o.dims) for o in statistic.outcomes)  # type: ignore[misc]
-        if self.draws_per_batch * width > MAX_BLOCK_VALUES:
+        if (numbers := self.draws_per_batch * self.numbers_a_draw) > MAX_BLOCK_VALUES:
             raise ValueError(
-                f"draws_per_batch = {self.draws_per_batch} makes blocks of {self.draws_per_batch * width} "
-                f"numbers, over the limit of {MAX_BLOCK_VALUES}; at most {MAX_BLOCK_VALUES // width} here"
+                f"draws_per_batch = {self.draws_per_batch} makes blocks of {numbers} numbers, over the limit of "
+                f"{MAX_BLOCK_VALUES}; at most {MAX_BLOCK_VALUES // self.numbers_a_draw} here"
             )
         if self.track.by is not None and self.track.by not in self.axes:
             raise ValueError(f"track.by: {unknown('axis', self.track.by, self.axes)}")
@@ -186,17 +186,15 @@ class Sweep(BaseModel):
             )
 
     def _check_combinations(self, statistic: Statistic) -> None:
-        """Rules between parameters (they may involve shape-fixing ones only) hold at every combination of those."""
-        first = {k: v[0] for k, v in self.axes.items()}
-        names = [k for k in self.axes if k in statistic.shape]
-        lengths = [len(self.axes[k]) for k in names]
-        for index in np.ndindex(*lengths):
-            here = {**self.fixed, **first, **{k: self.axes[k][i] for k, i in zip(names, index, strict=True)}}
+        """Rules between parameters hold at every combination of shape-fixing ones with the ends of the others."""
+        tried = [v if k in statistic.shape else _ends(v) for k, v in self.axes.items()]
+        for values in itertools.product(*tried):
+            here = dict(zip(self.axes, values, strict=True))
             try:
-                statistic.parameters(**here)
+                statistic.parameters(**self.fixed, **here)
             except ValidationError as error:
-                at = ", ".join(f"{k} = {here[k]!r}" for k in names)
-                raise ValueError(f"{_first(error)[1]}{f' (at {at})' if at else ''}") from None
+                at = ", ".join(f"{k} = {v!r}" for k, v in here.items())
+                raise ValueError(f"{_first(error)[1]} (at {at})") from None
 
     @property
     def definition(self) -> Statistic:
@@ -206,6 +204,12 @@ class Sweep(BaseModel):
     def shape(self) -> tuple[int, ...]:
         """Lengths of the axes, in their order."""
         return tuple(len(v) for v in self.axes.values())
+
+    @property
+    def numbers_a_draw(self) -> int:
+        """Numbers a draw, over all outcomes and their dimensions."""
+        outcomes = self.definition.outcomes
+        return sum(math.prod(self.fixed[d.length] for d in o.dims) for o in outcomes)  # type: ignore[misc]
 
     @property
     def size(self) -> int:
@@ -296,6 +300,12 @@ def _tables(path: str | Path) -> dict[str, Any]:
         raise SpecError("not UTF-8 text, so not TOML") from None
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and tables thousands deep
         raise SpecError(f"not valid TOML: {error}") from None
+
+
+def _ends(values: Sequence[Value]) -> Sequence[Value]:
+    """The least and the greatest of numbers; all of anything else."""
+    numeric = not isinstance(values[0], str | bool)
+    return sorted({min(values), max(values)}) if numeric else values  # type: ignore[type-var]
 
 
 def _first(error: ValidationError) -> tuple[str, str]:

@@ -48,10 +48,13 @@ class TestContract:
         assert isinstance(end, SweepDone)
         assert (end.done, len(end.failed), end.missing) == (10, 2, 0)
 
-    def test_a_block_that_finds_no_memory_twice_fails_at_once(self, executor: Executor, new_store) -> None:
-        events = list(run(new_store(faulty(bad=3, how="oom")), executor))
+    def test_a_block_that_finds_no_memory_twice_fails_once_another_worker_has_none_either(
+        self, executor: Executor, new_store
+    ) -> None:
+        events = list(run(new_store(faulty(bad=3, how="oom", seconds=0.1)), executor))
         failed = [e for e in events if isinstance(e, BlockFailed)]
-        assert sorted((e.block, e.attempts) for e in failed) == [(3, 1), (9, 1)]
+        assert sorted(e.block for e in failed) == [3, 9]
+        assert {e.attempts for e in failed} <= ({1, 2} if isinstance(executor, RayPool) else {1})
         assert all("LaunchMemoryError: a launch of 2 networks of 'faulty'" in e.error for e in failed)
 
     def test_a_block_that_finds_no_memory_once_is_measured(self, executor: Executor, new_store, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -149,6 +150,20 @@ class LateStore(LoggedStore):
             self.parcel.write_bytes(pickle.dumps((block, measured, device, seconds)))
             time.sleep(3600)
         return super().write(block, measured, device=device, seconds=seconds)
+
+
+def test_a_worker_on_which_everything_raises_costs_no_block(three_raylets: Cluster, new_store, tmp_path: Path) -> None:
+    """It is always free, and must not use up the tries of blocks that others could measure."""
+    sweep = faulty(seconds=0.2, how="sicken", marker=str(tmp_path / "sick"))
+    store = new_store(sweep)
+    events = list(run(store, RayPool(2, "cpu")))
+    sick = (tmp_path / "sick").read_text()
+    assert events[-1] == SweepDone(12)
+    assert counted(events) == list(range(12))
+    assert all(pid_of(e) != int(sick) for e in events if isinstance(e, BlockDone))
+    [told] = notices(events)
+    assert re.match(r"on worker \d \d blocks in a row raised, the last ArithmeticError: the GPU is lost; its", told)
+    assert store.content_hash() == undisturbed(sweep, tmp_path)
 
 
 class TestWorn:

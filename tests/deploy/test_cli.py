@@ -180,3 +180,14 @@ def test_estimate_counts_objects_exactly(sweeps: Run, spec, tmp_path: Path) -> N
     sweeps("run", path, "--inline")
     counted = len(tree(tmp_path / "a.zarr"))
     assert f"in {counted} objects" in sweeps("estimate", path).out
+
+
+def test_the_device_is_that_of_the_spec_at_hand(sweeps, spec) -> None:
+    """A store made for a GPU is measured on a CPU once its spec says so."""
+    store = {"url": "a.zarr"}
+    said = sweeps("run", spec(device="cuda", store=store), "--inline")
+    assert (said.code, said.err) == (
+        2,
+        'error: device = "cuda", but this process sees no GPU; give device = "cpu" or "auto"\n',
+    )
+    assert sweeps("run", spec(device="cpu", store=store), "--inline").code == 0

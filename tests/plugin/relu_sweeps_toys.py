@@ -3,6 +3,7 @@
 `toy` has every feature and costs nothing; `faulty` sleeps, raises, hangs, hoards or kills its process on demand.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -63,7 +64,9 @@ class FaultyParameters(Parameters):
     seconds: float = Field(0.0, ge=0, description="sleep of a block", json_schema_extra={"unit": "s"})
     value: int = Field(0, description="anything", json_schema_extra={"unit": "1"})
     bad: int = Field(-1, description="the value at which things go wrong", json_schema_extra={"unit": "1"})
-    how: str = Field("raise", description="raise, die, oom, hang, hoard or wait", json_schema_extra={"unit": ""})
+    how: str = Field(
+        "raise", description="raise, die, oom, hang, hoard, wait or sicken", json_schema_extra={"unit": ""}
+    )
     marker: str = Field("", description="a file: nothing goes wrong if it is there", json_schema_extra={"unit": ""})
 
 
@@ -72,6 +75,8 @@ HOARD: list = []
 
 def sample_faulty(networks: Networks, device: str) -> dict:
     time.sleep(networks["seconds"])
+    if networks["how"] == "sicken":
+        sicken(Path(networks["marker"]))
     if networks["value"] == networks["bad"]:
         marker = networks["marker"] and Path(networks["marker"])
         if not marker or not marker.exists():
@@ -79,6 +84,14 @@ def sample_faulty(networks: Networks, device: str) -> dict:
                 marker.touch()
             go_wrong(networks)
     return {"level": networks.normals(0, 1)[:, 0]}
+
+
+def sicken(marker: Path) -> None:
+    """The first process to come here raises for good, as one whose GPU has failed."""
+    with contextlib.suppress(FileExistsError):
+        marker.open("x").write(str(os.getpid()))
+    if marker.read_text() == str(os.getpid()):
+        raise ArithmeticError("the GPU is lost")
 
 
 def go_wrong(networks: Networks) -> None:

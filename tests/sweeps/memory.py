@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Scrambled:
         self.flight, self.stop, self.failing, self.perform = flight, stop, failing, perform
         self.random = np.random.default_rng(seed)
 
-    def run(self, blocks: Iterator[Block | None], store: Store) -> Iterator[Event]:
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Generator[Event, None, None]:
         under_way: list[Block] = []
         for landed in range(self.stop if self.stop is not None else len(store.plan) + 1):
             while len(under_way) < self.flight and (block := next(blocks, None)) is not None:

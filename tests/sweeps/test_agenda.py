@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from sweeps import agenda
 from sweeps.blocks import Block, plan
 from sweeps.budget import Budget
-from sweeps.events import BlockDone, BlockFailed, Event, MoreWanted, Receipt, SweepDone, SweepStarted, TileSettled
+from sweeps.events import (
+    BlockDone,
+    BlockFailed,
+    Event,
+    MoreWanted,
+    NoWorker,
+    Receipt,
+    SweepDone,
+    SweepStarted,
+    TileSettled,
+)
 from sweeps.measure import Measured, sample_block
 from sweeps.moments import Moments
 from sweeps.run import Store, run
@@ -267,6 +277,35 @@ def test_max_time_ends_a_run_and_what_is_under_way_is_finished(
         assert events[-1].ended == "budget.max_time = 5 s"  # type: ignore[union-attr]
         assert len(store.held) == run_number * (5 + flight - 1)
     assert not follow(store, Scrambled(flight, perform=clock.perform))[-1].ended  # type: ignore[union-attr]
+
+
+class Deserted:
+    """Measures a block; then all its workers are gone for good, and it says so every minute."""
+
+    workers = "nobody"
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.closed = clock, False
+
+    def run(self, blocks: Iterator[Block | None], store: Store) -> Generator[Event, None, None]:
+        try:
+            yield BlockDone(look_up(next(blocks), store, "cpu"))  # type: ignore[arg-type]
+            next(blocks)  # waits for a worker
+            while True:
+                self.clock.now += 60.0
+                yield NoWorker("waiting for 2 workers")
+        finally:
+            self.closed = True
+
+
+def test_max_time_ends_a_run_that_has_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(agenda, "time", clock)
+    store, executor = MemoryStore(fixed()), Deserted(clock)
+    events = follow(store, executor, Budget(max_time=150))
+    assert sum(isinstance(e, NoWorker) for e in events) == 3
+    assert events[-1] == SweepDone(1, (), len(store.plan) - 1, "budget.max_time = 150 s")
+    assert executor.closed
 
 
 def on(device: str, seconds: float) -> Any:

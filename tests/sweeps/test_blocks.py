@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from sweeps import randomness
 from sweeps.blocks import MAX_TILES, keys_of, plan, points_of, settled
 from sweeps.errors import SpecError
-from sweeps.sweep import Sweep
+from sweeps.sweep import MAX_BLOCK_VALUES, Sweep
 from tests.conftest import toy_spec
 from tests.strategies import specs
 
@@ -61,9 +62,18 @@ def test_a_key_depends_on_values_and_not_on_where_they_stand() -> None:
     assert here != _key({"shift": [1.0]}, {"size": 8, "colour": "blue"}, seed=4)
 
 
-def test_a_parameter_at_its_default_is_left_out_so_that_statistics_can_grow() -> None:
-    from sweeps import randomness
+@given(specs())
+def test_keys_of_many_points_are_those_of_each(spec: dict) -> None:
+    sweep = Sweep.of(spec)
+    defaults = {k: f.default for k, f in sweep.definition.parameters.model_fields.items()}
+    for block in plan(sweep):
+        points = points_of(sweep, block)
+        each = [{k: v for k, v in points.point(i).items() if v != defaults[k]} for i in range(len(points))]
+        expected = [randomness.key(sweep.seed, sweep.statistic, values) for values in each]
+        assert keys_of(sweep, points).tolist() == expected
 
+
+def test_a_parameter_at_its_default_is_left_out_so_that_statistics_can_grow() -> None:
     assert _key({"shift": [1.0]}, {}) == randomness.key(3, "toy", {"shift": 1.0})
 
 
@@ -79,6 +89,18 @@ def test_a_settled_sweep_is_a_valid_one_and_cut_alike(draws_per_batch: int) -> N
 def test_too_many_blocks_are_refused_with_what_to_change() -> None:
     with pytest.raises(SpecError, match=r"draws_per_batch: .* make 21990232555520 blocks, over the limit of 10000000"):
         plan(Sweep.of(toy_spec(draws=2**40, draws_per_batch=1, points_per_block=1)))
+
+
+def test_too_large_blocks_are_refused_with_what_would_fit() -> None:
+    """Six numbers a draw: three outcomes of one, and a walk of three steps."""
+    spec = toy_spec(axes={"shift": {"linspace": [0, 1, 5000]}}, draws=2**16, draws_per_batch=2**16)
+    assert max(plan(Sweep.of(spec)).points) * 6 * 2**16 <= MAX_BLOCK_VALUES
+    said = (
+        r"points_per_block = 4096 makes blocks of 4096 points x 393216 numbers, .* limit of 67108864; at most 170 here"
+    )
+    with pytest.raises(SpecError, match=said):
+        plan(Sweep.of(spec | {"points_per_block": 4096}))
+    assert max(plan(Sweep.of(spec | {"points_per_block": 170})).points) == 170
 
 
 def test_a_million_points_make_thousands_of_blocks() -> None:

@@ -108,6 +108,16 @@ def test_outcomes_that_were_not_declared_are_told(toy: SpecMaker, monkeypatch: p
         measure(toy(), plan(toy())[0])
 
 
+def test_an_infinite_draw_is_refused(toy: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no moments, and "undefined" is NaN."""
+    changed = replace(
+        statistics.get("toy"), sample=lambda n, device: sample_toy(n, device) | {"level": np.full(len(n), np.inf)}
+    )
+    monkeypatch.setattr(statistics, "get", lambda name: changed)
+    with pytest.raises(ValueError, match="'toy' gave an infinite 'level'; where a draw is undefined, give NaN"):
+        measure(toy(), plan(toy())[0])
+
+
 def test_numerics_are_one_thread_of_full_float32_and_are_put_back() -> None:
     before = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
     with numerics("float32"):

@@ -1,6 +1,6 @@
 """How often the interval at which a point stops holds the mean, and what that costs, by simulation.
 
-    python benchmarks/coverage.py [--replications 4000]
+    python benchmarks/precision.py [--replications 4000]
 
 A replication draws a point from a law of known mean, in batches, until a rule stops it. The half-width asked for is the
 one that the law's own moments give at a fixed number of draws. The rules:
