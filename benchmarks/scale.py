@@ -4,7 +4,8 @@
 
 `toy`, the statistic of the tests, one batch of two draws: as trivial as a statistic gets, so that what is timed is
 everything else. Each figure is of a fresh process where imports or caches would hide it. A hundred million points are
-planned and their store is made; what many marks cost is seen on 100,000 copies of one.
+planned and their store is made; what many marks cost is seen on 100,000 copies of one, and what a thousand workers
+cost the driver on that many seats and leases without workers behind them.
 """
 
 from __future__ import annotations
@@ -102,6 +103,37 @@ for index in range(1, len(store.plan) - 1):
     path.write_bytes(mark)
 """
 
+THOUSAND = """
+import time
+import actors  # sets what Ray reads
+import ray
+from actors.leases import Leases, Seat
+from actors.limits import Limits
+from actors.supply import Supply
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+@ray.remote
+class Busy:
+    def work(self, seconds):
+        time.sleep(seconds)
+busy = Busy.remote()
+done = busy.work.remote(0)
+under_way = [busy.work.remote(3600) for _ in range(1999)]
+ray.wait([done])
+def cpu_ms(call, times=100):
+    start = time.process_time()
+    for _ in range(times):
+        call()
+    return 1e3 * (time.process_time() - start) / times
+waiting = cpu_ms(lambda: ray.wait([*under_way, done], num_returns=1, timeout=1, fetch_local=False))
+seats = [Seat(i, None, away=False) for i in range(1000)]
+for seat in seats:
+    seat.leases.extend([None, None])
+leases = Leases(seats, Supply(iter([])), None, Limits(), None)
+def look():
+    leases._lease_all(), leases._ask(), list(leases._waiting()), list(leases._fence())
+say(workers=1000, leases_under_way=2000, waiting_ms_a_report=waiting, looking_over_seats_ms_a_report=cpu_ms(look))
+"""
+
 OPENING = """
 import time
 from storage import open_sweep
@@ -162,6 +194,7 @@ def main() -> None:
         for name, figures in {
             "a million points": lambda: million(f"{folder}/million.zarr"),
             "a hundred million points": lambda: process(PLANNING, f"{folder}/huge.zarr", HUGE),
+            "a thousand workers": lambda: process(THOUSAND, folder),
             "many marks": lambda: many_marks(f"{folder}/many.zarr"),
         }.items():
             print(f"| {name} | |\n|---|---:|")
