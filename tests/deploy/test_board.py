@@ -184,6 +184,21 @@ def test_the_last_board_of_a_log_is_found_even_after_a_torn_line(toy: SpecMaker)
     assert json.loads(lines[-1].removeprefix("@sweeps "))["name"] == "toy"
 
 
+def test_odd_boards_are_passed_over_and_unknown_fields_dropped(toy: SpecMaker) -> None:
+    lines: list[str] = []
+    store = ZarrStore.create("a.zarr", toy())
+    list(board(run(store, Inline("cpu")), store, lines.append))
+    found = json.loads(lines[-1].removeprefix("@sweeps "))
+    torn = lines[-1][: lines[-1].index("}") + 1]  # it ends as a whole one does
+    odd = [{"name": "toy"}, {**found, "done": "many"}, {**found, "slices": [[1]]}, {**found, "estimates": 3}, [], 7]
+    log = [lines[0], lines[-1], torn, "@sweeps no}", "@sweeps {}", *(f"@sweeps {json.dumps(each)}" for each in odd)]
+    assert last("\n".join(log)) == Board.of(lines[-1])
+    assert last("\n".join(log[2:])) is None
+    for e in found["estimates"]["level"]:
+        e["median"] = 0.5
+    assert last(f"@sweeps {json.dumps({**found, 'humour': 'good'})}") == Board.of(lines[-1])
+
+
 # --- the screen ---
 
 
