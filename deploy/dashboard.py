@@ -118,16 +118,13 @@ def _given(address: str | None) -> str | None:
 
 
 def _checked(address: str) -> str:
-    parts = urlsplit(address)
-    try:
-        sound = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        sound = False
-    if "@" in parts.netloc:
+    if "@" in address:
         raise RefusedError(f"the address carries a user or a password, which would be shown to others; {HOW}")
-    if not sound:
-        raise RefusedError(f"{HOW}, got {address!r}")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    with contextlib.suppress(ValueError):  # of a port, or an IPv6 address, that is none
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0):
+            return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    raise RefusedError(f"{HOW}, got {address!r}")
 
 
 def _knock(address: str) -> None:
@@ -136,6 +133,8 @@ def _knock(address: str) -> None:
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname, port), timeout=KNOCK_SECONDS).close()
+    except UnicodeError:
+        raise RefusedError(f"{HOW}, got {address!r}; no host is called {parts.hostname!r}") from None
     except OSError as error:
         raise RefusedError(f"no Ray dashboard at {address}: nobody listens there ({error})") from None
 

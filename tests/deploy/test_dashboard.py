@@ -77,15 +77,24 @@ def test_the_address_given_counts_before_the_environment_and_this_machine(
     assert module.os.environ["RAY_API_SERVER_ADDRESS"] == said
 
 
-@pytest.mark.parametrize("address", ["host:8265", "ray://host:10001", "http://", "nonsense", "http://host:99999"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("host:8265", "ray://host:10001", "http://", "nonsense", "http://host:99999"),
+        *("http://[::1:8265", "http://[x]:8265", "http://.:80", "http://a..b:80", f"http://{'a' * 64}:80"),
+    ],
+)
 def test_an_address_that_is_none_is_refused_with_how_it_looks(address: str) -> None:
     with pytest.raises(RefusedError, match=r"give the dashboard's address, such as http://host:8265, got"):
         connect(address)
 
 
-def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize(
+    "address", ["http://me:hush@host:8265", "http://me:hush/a@h:8265", "me:hush@h:1", "http://me:hush#a@h", "[hush@"]
+)
+def test_an_address_with_a_password_is_refused_and_not_repeated(address: str) -> None:
     with pytest.raises(RefusedError, match="carries a user or a password") as refused:
-        connect("http://me:hush@host:8265")
+        connect(address)
     assert "hush" not in str(refused.value)
 
 
