@@ -91,7 +91,9 @@ class Job:
         if self.status == JobStatus.STOPPED:
             return 130
         code = self.details.driver_exit_code
-        return int(code) if code is not None else int(self.status != JobStatus.SUCCEEDED)
+        if code is None or code < 0:  # killed by a signal
+            return int(self.status != JobStatus.SUCCEEDED)
+        return int(code)
 
     def fresh(self) -> Job:
         return replace(self, details=self.dashboard.get_job_info(self.id))
