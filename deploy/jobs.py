@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 from ray.job_submission import JobDetails, JobStatus
@@ -108,15 +109,25 @@ class Job:
         return last(self.tail())
 
     def log(self) -> Iterator[str]:
-        """The lines of the job's log, less its boards."""
-        if node := self.details.driver_node_id:
-            yield from _spoken(self.dashboard.read(node, f"job-driver-{self.id}.log", -1))
+        """The lines of the job's log, less its boards; of a job that ended without one, what Ray says."""
+        node = self.details.driver_node_id
+        return self._or_why(self.dashboard.read(node, f"job-driver-{self.id}.log", -1) if node else iter(()))
 
     def follow(self) -> Iterator[str]:
         """The same from the beginning, and on until the job ends."""
+        return self._or_why(self._followed())
+
+    def _followed(self) -> Iterator[str]:
         pieces = self.dashboard.tail_job_logs(self.id)
         with in_one_line(self.dashboard.address), asyncio.Runner() as runner:
-            yield from _spoken(_lines(lambda: runner.run(anext(pieces, None))))  # type: ignore[arg-type]
+            yield from _lines(lambda: runner.run(anext(pieces, None)))  # type: ignore[arg-type]
+
+    def _or_why(self, lines: Iterator[str]) -> Iterator[str]:
+        first = next(lines, None)
+        if first is not None:
+            yield from _spoken(chain([first], lines))
+        elif (now := self.fresh()).ended and now.details.message:
+            yield now.details.message.rstrip() + "\n"
 
 
 def jobs(dashboard: Dashboard) -> list[Job]:
