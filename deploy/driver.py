@@ -55,7 +55,7 @@ def drive(bag: Payload) -> int:
         os.chdir(bag.home)
     store = _store(bag)
     budget = Sweep.of(bag.sweep).budget if bag.sweep is not None else store.sweep.budget
-    tracking = _tracking(Sweep.of(bag.sweep).track if bag.sweep is not None else store.sweep.track, bag)
+    tracking = _tracking(TrackSettings.model_validate(bag.track), bag)
     where = Where(address="auto", workers=bag.workers)
     end = None
     try:

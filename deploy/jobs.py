@@ -40,7 +40,6 @@ PAUSE = 0.3
 TAIL = 400  # lines of a log in which the last board is looked for
 NAME, STORE, AGAIN = "job_name", "sweeps.store", "sweeps.again"
 
-say_nothing: Callable[[str], None] = lambda _: None  # noqa: E731
 log = logging.getLogger(__name__)
 
 
@@ -169,26 +168,31 @@ def submit(
             where there is none a cluster is started on this machine.
         ship: send this package along, for a cluster that lacks it.
         workers: by default one per GPU, else per CPU core.
-        say: told of a cluster that was started here.
+        say: told of a cluster that was started here, and of a tracking URI that does not travel.
 
     Raises:
         RefusedError: nobody there, no token, versions differ, or the driver ended at once with an error.
         SweepsError: the spec is wrong.
     """
     dashboard = connect(address, start=True, say=say)
-    job, _ = place(dashboard, spec, ship=ship, workers=workers)
+    job, _ = place(dashboard, spec, ship=ship, workers=workers, say=say)
     await_start(job)
     return job.id
 
 
 def place(
-    dashboard: Dashboard, spec: Sweep | ZarrStore | str | Path, *, ship: bool = False, workers: int | None = None
+    dashboard: Dashboard,
+    spec: Sweep | ZarrStore | str | Path,
+    *,
+    ship: bool = False,
+    workers: int | None = None,
+    say: Callable[[str], None] = log.warning,
 ) -> tuple[Job, bool]:
     """Give a sweep to a cluster, or find it running there: its job, and whether it was joined."""
     differing = travel.differing_ray(metadata.version("ray"), dashboard.ray)
     if differing:
         raise RefusedError(f"{differing}; install the same on both")
-    bag = _payload(dashboard, spec, ship, workers)
+    bag = _payload(dashboard, spec, ship, workers, say)
     key, deadline = bag.id, time.monotonic() + AGENT_SECONDS
     while True:
         there = jobs(dashboard)
@@ -209,7 +213,13 @@ def place(
         return find(dashboard, bag.id), False
 
 
-def _payload(dashboard: Dashboard, spec: Sweep | ZarrStore | str | Path, ship: bool, workers: int | None) -> Payload:
+def _payload(
+    dashboard: Dashboard,
+    spec: Sweep | ZarrStore | str | Path,
+    ship: bool,
+    workers: int | None,
+    say: Callable[[str], None] = log.warning,
+) -> Payload:
     here = dashboard.is_here
     if isinstance(spec, str | Path) and _is_store(str(spec)):
         spec = ZarrStore.open(str(spec))
@@ -217,7 +227,7 @@ def _payload(dashboard: Dashboard, spec: Sweep | ZarrStore | str | Path, ship: b
         sweep = spec.sweep.model_copy(update={"store": StoreSettings(url=spec.url)})
     else:
         sweep = spec if isinstance(spec, Sweep) else Sweep.from_toml(spec)
-    sweep = travel.placed(sweep, here)
+    sweep = travel.placed(sweep, here, say)
     assert sweep.store is not None
     return Payload(
         id=travel.key(sweep.fingerprint, sweep.store.url),
@@ -230,6 +240,7 @@ def _payload(dashboard: Dashboard, spec: Sweep | ZarrStore | str | Path, ship: b
         workers=workers,
         made_by=made_by(),
         shipped=ship,
+        track=sweep.track.model_dump(mode="json"),
     )
 
 

@@ -287,13 +287,25 @@ def test_a_submission_takes_the_next_number_and_joins_whoever_was_faster(toy: Sp
     assert (third.id, joined, taken) == (f"{first.id}-3", True, [f"{first.id}-3"])
 
 
-def test_a_store_is_resumed_as_what_it_holds(toy: SpecMaker) -> None:
-    sweep = toy(store={"url": "a.zarr"})
+def test_a_store_is_resumed_as_what_it_holds_and_tracked_to_the_server_of_this_machine(
+    toy: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    sweep = toy(store={"url": "a.zarr"}, track={"by": "size"})
     store = ZarrStore.create("a.zarr", sweep)
     there = Cluster()
     bags = [jobs._payload(there, spec, False, None) for spec in (store, sweep)]  # type: ignore[arg-type]
     assert bags[0].id == bags[1].id
     assert (bags[0].sweep, bags[0].store) == (None, os.path.abspath("a.zarr"))
+    expected = {"experiment": "sweeps", "by": "size", "uri": "http://127.0.0.1:5000"}
+    assert [bag.track for bag in bags] == [expected, expected]
+
+
+def test_a_submission_says_that_a_secret_stays_here(toy: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@host")
+    said: list[str] = []
+    jobs.place(Cluster(), toy(store={"url": "/x/toy.zarr"}), say=said.append)  # type: ignore[arg-type]
+    assert [text.split(" has ")[0] for text in said] == ["MLFLOW_TRACKING_URI 'http://host'"]
 
 
 def test_another_minor_version_of_ray_is_refused(toy: SpecMaker) -> None:
