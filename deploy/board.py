@@ -7,6 +7,7 @@ time: they lag behind, say from how many draws they are, and are merged as block
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -17,6 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from storage.layout import lengths
 from storage.zarr_store import ZarrStore
@@ -73,16 +75,21 @@ class Board:
 
     @classmethod
     def of(cls, line: str) -> Board:
-        found = json.loads(line.removeprefix(PREFIX))
-        found["slices"] = tuple((str(name), int(a), int(b)) for name, a, b in found["slices"])
-        found["estimates"] = {k: tuple(Estimate(**e) for e in v) for k, v in found["estimates"].items()}
-        return cls(**found)
+        """The board of a line; fields that are not known here are dropped.
+
+        Raises:
+            ValueError: the line is torn, or no board.
+        """
+        return TypeAdapter(cls).validate_json(line.removeprefix(PREFIX))
 
 
 def last(text: str) -> Board | None:
-    """The last board in a piece of a log."""
-    lines = [line for line in text.splitlines() if line.startswith(PREFIX) and line.endswith("}")]
-    return Board.of(lines[-1]) if lines else None
+    """The last board in a piece of a log that can be read."""
+    for line in reversed(text.splitlines()):
+        if line.startswith(PREFIX):
+            with contextlib.suppress(ValueError):
+                return Board.of(line)
+    return None
 
 
 def board(events: Iterable[Event], store: ZarrStore, put: Callable[[str], None] = print) -> Iterator[Event]:

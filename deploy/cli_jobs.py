@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,8 +41,9 @@ def submit(
     from deploy import jobs
     from deploy.dashboard import connect
 
-    dashboard = connect(address, start=True, say=lambda text: typer.echo(text, err=True))
-    job, joined = jobs.place(dashboard, spec, ship=ship, workers=workers)
+    say = partial(typer.echo, err=True)
+    dashboard = connect(address, start=True, say=say)
+    job, joined = jobs.place(dashboard, spec, ship=ship, workers=workers, say=say)
     typer.echo(job.id)
     if joined:
         typer.echo(f"joined: it runs already, {job.status}", err=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
@@ -24,7 +25,7 @@ from sweeps.errors import RefusedError
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 ANSWER_SECONDS = 30.0
 KNOCK_SECONDS = 5.0
-TAKEN, EARLY = "already exists", "No available agent"
+TAKEN, EARLY, NO_FILE = "already exists", "No available agent", "A file is not found at"
 PLACES = "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or put the cluster's token into ~/.ray/auth_token"
 HOW = "give the dashboard's address, such as http://host:8265"
 
@@ -66,10 +67,12 @@ class Dashboard(JobSubmissionClient):
         return "".join(self.read(node, file, lines))
 
     def read(self, node: str, file: str, lines: int) -> Iterator[str]:
-        """A log file on a node, piece by piece."""
+        """A log file on a node, piece by piece; nothing before it is there."""
         wanted = {"node_id": node, "filename": file, "lines": str(lines), "timeout": "600"}
         answer = self._do_request("GET", "/api/v0/logs/file", params=wanted, stream=True)
         if answer.status_code != 200:
+            if NO_FILE in answer.text:
+                return
             self._raise_error(answer)
         with in_one_line(self.address):
             for piece in answer.iter_lines(chunk_size=2**16):
@@ -118,16 +121,13 @@ def _given(address: str | None) -> str | None:
 
 
 def _checked(address: str) -> str:
-    parts = urlsplit(address)
-    try:
-        sound = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        sound = False
-    if "@" in parts.netloc:
+    if "@" in address:
         raise RefusedError(f"the address carries a user or a password, which would be shown to others; {HOW}")
-    if not sound:
-        raise RefusedError(f"{HOW}, got {address!r}")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    with contextlib.suppress(ValueError):  # of a port, or an IPv6 address, that is none
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0):
+            return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    raise RefusedError(f"{HOW}, got {address!r}")
 
 
 def _knock(address: str) -> None:
@@ -136,6 +136,8 @@ def _knock(address: str) -> None:
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname, port), timeout=KNOCK_SECONDS).close()
+    except UnicodeError:
+        raise RefusedError(f"{HOW}, got {address!r}; no host is called {parts.hostname!r}") from None
     except OSError as error:
         raise RefusedError(f"no Ray dashboard at {address}: nobody listens there ({error})") from None
 
@@ -165,7 +167,7 @@ def in_one_line(address: str) -> Iterator[None]:
         known = str(error).lstrip().startswith("Authentication failed")
         why = "does not know this token" if known else "asks for a token, and there is none here"
         raise RefusedError(f"the Ray cluster at {address} {why}; {PLACES}") from None
-    except (requests.RequestException, ConnectionError, TimeoutError) as error:
+    except (requests.RequestException, aiohttp.ClientError, ConnectionError, TimeoutError) as error:
         raise RefusedError(f"no answer from the Ray dashboard at {address}: {_reason(error)}") from None
     except (RuntimeError, ValueError, KeyError) as error:
         raise RefusedError(f"{address} is no Ray dashboard, or of another age: {_reason(error)}") from None

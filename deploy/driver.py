@@ -55,7 +55,7 @@ def drive(bag: Payload) -> int:
         os.chdir(bag.home)
     store = _store(bag)
     asked = Sweep.of(bag.sweep) if bag.sweep is not None else store.sweep
-    tracking = _tracking(asked.track, bag)
+    tracking = _tracking(TrackSettings.model_validate(bag.track), bag)
     where = Where(address="auto", workers=bag.workers)
     end = None
     try:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 from ray.job_submission import JobDetails, JobStatus
@@ -39,7 +40,6 @@ PAUSE = 0.3
 TAIL = 400  # lines of a log in which the last board is looked for
 NAME, STORE, AGAIN = "job_name", "sweeps.store", "sweeps.again"
 
-say_nothing: Callable[[str], None] = lambda _: None  # noqa: E731
 log = logging.getLogger(__name__)
 
 
@@ -91,7 +91,9 @@ class Job:
         if self.status == JobStatus.STOPPED:
             return 130
         code = self.details.driver_exit_code
-        return int(code) if code is not None else int(self.status != JobStatus.SUCCEEDED)
+        if code is None or code < 0:  # killed by a signal
+            return int(self.status != JobStatus.SUCCEEDED)
+        return int(code)
 
     def fresh(self) -> Job:
         return replace(self, details=self.dashboard.get_job_info(self.id))
@@ -106,15 +108,25 @@ class Job:
         return last(self.tail())
 
     def log(self) -> Iterator[str]:
-        """The lines of the job's log, less its boards."""
-        if node := self.details.driver_node_id:
-            yield from _spoken(self.dashboard.read(node, f"job-driver-{self.id}.log", -1))
+        """The lines of the job's log, less its boards; of a job that ended without one, what Ray says."""
+        node = self.details.driver_node_id
+        return self._or_why(self.dashboard.read(node, f"job-driver-{self.id}.log", -1) if node else iter(()))
 
     def follow(self) -> Iterator[str]:
         """The same from the beginning, and on until the job ends."""
+        return self._or_why(self._followed())
+
+    def _followed(self) -> Iterator[str]:
         pieces = self.dashboard.tail_job_logs(self.id)
         with in_one_line(self.dashboard.address), asyncio.Runner() as runner:
-            yield from _spoken(_lines(lambda: runner.run(anext(pieces, None))))  # type: ignore[arg-type]
+            yield from _lines(lambda: runner.run(anext(pieces, None)))  # type: ignore[arg-type]
+
+    def _or_why(self, lines: Iterator[str]) -> Iterator[str]:
+        first = next(lines, None)
+        if first is not None:
+            yield from _spoken(chain([first], lines))
+        elif (now := self.fresh()).ended and now.details.message:
+            yield now.details.message.rstrip() + "\n"
 
 
 def jobs(dashboard: Dashboard) -> list[Job]:
@@ -156,26 +168,31 @@ def submit(
             where there is none a cluster is started on this machine.
         ship: send this package along, for a cluster that lacks it.
         workers: by default one per GPU, else per CPU core.
-        say: told of a cluster that was started here.
+        say: told of a cluster that was started here, and of a tracking URI that does not travel.
 
     Raises:
         RefusedError: nobody there, no token, versions differ, or the driver ended at once with an error.
         SweepsError: the spec is wrong.
     """
     dashboard = connect(address, start=True, say=say)
-    job, _ = place(dashboard, spec, ship=ship, workers=workers)
+    job, _ = place(dashboard, spec, ship=ship, workers=workers, say=say)
     await_start(job)
     return job.id
 
 
 def place(
-    dashboard: Dashboard, spec: Sweep | ZarrStore | str | Path, *, ship: bool = False, workers: int | None = None
+    dashboard: Dashboard,
+    spec: Sweep | ZarrStore | str | Path,
+    *,
+    ship: bool = False,
+    workers: int | None = None,
+    say: Callable[[str], None] = log.warning,
 ) -> tuple[Job, bool]:
     """Give a sweep to a cluster, or find it running there: its job, and whether it was joined."""
     differing = travel.differing_ray(metadata.version("ray"), dashboard.ray)
     if differing:
         raise RefusedError(f"{differing}; install the same on both")
-    bag = _payload(dashboard, spec, ship, workers)
+    bag = _payload(dashboard, spec, ship, workers, say)
     key, deadline = bag.id, time.monotonic() + AGENT_SECONDS
     while True:
         there = jobs(dashboard)
@@ -196,7 +213,13 @@ def place(
         return find(dashboard, bag.id), False
 
 
-def _payload(dashboard: Dashboard, spec: Sweep | ZarrStore | str | Path, ship: bool, workers: int | None) -> Payload:
+def _payload(
+    dashboard: Dashboard,
+    spec: Sweep | ZarrStore | str | Path,
+    ship: bool,
+    workers: int | None,
+    say: Callable[[str], None] = log.warning,
+) -> Payload:
     here = dashboard.is_here
     if isinstance(spec, str | Path) and _is_store(str(spec)):
         spec = ZarrStore.open(str(spec))
@@ -204,7 +227,7 @@ def _payload(dashboard: Dashboard, spec: Sweep | ZarrStore | str | Path, ship: b
         sweep = spec.sweep.model_copy(update={"store": StoreSettings(url=spec.url)})
     else:
         sweep = spec if isinstance(spec, Sweep) else Sweep.from_toml(spec)
-    sweep = travel.placed(sweep, here)
+    sweep = travel.placed(sweep, here, say)
     assert sweep.store is not None
     return Payload(
         id=travel.key(sweep.fingerprint, sweep.store.url),
@@ -217,6 +240,7 @@ def _payload(dashboard: Dashboard, spec: Sweep | ZarrStore | str | Path, ship: b
         workers=workers,
         made_by=made_by(),
         shipped=ship,
+        track=sweep.track.model_dump(mode="json"),
     )
 
 

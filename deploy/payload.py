@@ -7,20 +7,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from deploy.session import store_url
-from storage.layout import LAYOUT
+from storage.layout import LAYOUT, may_be_secret
 from storage.objects import connect, is_local, local_path
-from storage.slices import hidden, public
+from storage.runs import shown
+from storage.slices import public
 from sweeps import randomness
 from sweeps.errors import RefusedError
-from sweeps.sweep import StoreSettings, Sweep
+from sweeps.sweep import StoreSettings, Sweep, TrackSettings
+
+log = logging.getLogger(__name__)
 
 PACKAGE = "relu-sweeps"
 FILE, SCRIPT = "job.json", "start.sh"
@@ -41,8 +45,9 @@ exec "$python" -m deploy.driver {FILE}
 
 @dataclass(frozen=True)
 class Payload:
-    """`sweep` is None to resume what the store says. `home` is where the job was sent from, if its cluster's head is
-    on that machine: what is relative is meant from there. `again` is the command that sends it again."""
+    """`sweep` is None to resume what the store says; `track` says where it is tracked in any case. `home` is where the
+    job was sent from, if its cluster's head is on that machine: what is relative is meant from there. `again` is the
+    command that sends it again."""
 
     id: str
     name: str
@@ -54,6 +59,7 @@ class Payload:
     workers: int | None = None
     made_by: dict[str, str] = dataclasses.field(default_factory=dict)
     shipped: bool = False
+    track: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(dataclasses.asdict(self)))
@@ -87,9 +93,10 @@ def differing_ray(client: str, cluster: str) -> str:
     return f"this client has Ray {client}, the cluster has Ray {cluster}"
 
 
-def placed(sweep: Sweep, here: bool) -> Sweep:
+def placed(sweep: Sweep, here: bool, say: Callable[[str], None] = log.warning) -> Sweep:
     """The sweep with a store that means the same on the cluster as it does here, and no secret in it. On a cluster of
-    this machine MLFLOW_TRACKING_URI means the same too, and goes along unless it has credentials.
+    this machine MLFLOW_TRACKING_URI means the same too, and goes along; `say` is told of one with credentials, which
+    does not.
 
     Raises:
         RefusedError: the store's path is relative and the cluster elsewhere, or the tracking URI has credentials.
@@ -105,14 +112,23 @@ def placed(sweep: Sweep, here: bool) -> Sweep:
             f"store.url {url!r} is relative, and the cluster is not on this machine: "
             "give a path from / that all its nodes share, or a bucket such as s3://bucket/path"
         )
-    if sweep.track.uri and hidden(sweep.track.uri) != sweep.track.uri:
+    return sweep.model_copy(update={"store": StoreSettings(url=url), "track": _tracked(sweep.track, here, say)})
+
+
+def _tracked(settings: TrackSettings, here: bool, say: Callable[[str], None]) -> TrackSettings:
+    if settings.uri and may_be_secret(settings.uri):
         raise RefusedError(
-            f"track.uri {hidden(sweep.track.uri)!r} was given with credentials or a query, which would travel with the "
+            f"track.uri {shown(settings.uri)!r} was given with credentials or a query, which would travel with the "
             "job for all to read; set MLFLOW_TRACKING_URI on the cluster instead"
         )
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "") if here and not sweep.track.uri else ""
-    track = {"uri": uri} if uri and hidden(uri) == uri else {}
-    return sweep.model_copy(update={"store": StoreSettings(url=url), "track": sweep.track.model_copy(update=track)})
+    uri = os.environ.get("MLFLOW_TRACKING_URI") if here and not settings.uri else None
+    if uri and may_be_secret(uri):
+        say(
+            f"MLFLOW_TRACKING_URI {shown(uri)!r} has credentials or a query and does not travel with the job, for all "
+            f"to read; the runs go where the cluster's own says, else to {Path.cwd() / 'mlflow.db'}"
+        )
+        return settings
+    return settings.model_copy(update={"uri": uri}) if uri else settings
 
 
 def key(fingerprint: str, store: str) -> str:

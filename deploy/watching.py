@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from datetime import datetime
 
 from rich.console import Console, Group, RenderableType
@@ -30,24 +31,23 @@ def watch(job: Job, outcome: str | None, console: Console) -> int:
         UnknownNameError: the sweep has no such outcome.
         RefusedError: its cluster has been away for SILENCE.
     """
+    looks, board = _looks(job), None
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=False) as live:
-            for now, board in _looks(job):
-                job = now
-                live.update(picture(now, board, outcome, max(1, console.height - ROOM)), refresh=True)
+            for job, board in looks:
+                live.update(picture(job, board, outcome, max(1, console.height - ROOM)), refresh=True)
     else:
         due = 0.0
-        for now, board in _looks(job):
-            job = now
-            if board is not None and not now.ended and time.monotonic() >= due:
+        for job, board in looks:
+            if board is not None and not job.ended and time.monotonic() >= due:
                 due = time.monotonic() + LINE_EVERY
                 console.print(_line(board, outcome), markup=False, highlight=False, soft_wrap=True)
-    for line in summary(job, job.board()):
+    for line in summary(job, board):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return job.exit or 0
 
 
-def _looks(job: Job):
+def _looks(job: Job) -> Iterator[tuple[Job, Board | None]]:
     """(job, board) again and again, the last time when it has ended; a dashboard may be away for a while."""
     heard, board = time.monotonic(), None
     while True:

@@ -124,6 +124,7 @@ def roles(mean: xr.DataArray, referenced: frozenset[str] = frozenset()) -> Roles
 def _read(ds: xr.Dataset, outcome: str) -> Plot:
     if not ds[outcome].size:
         raise SpecError(f"nothing to draw: the selection of {outcome!r} is empty; select fewer axes")
+    ds = _ascending(ds, outcome)
     marks = statistics.get(ds.attrs["statistic"]).references
     if not ds[outcome].dims:
         ds = ds.expand_dims(next((str(c) for c in ds[outcome].coords), "point"))
@@ -138,6 +139,12 @@ def _read(ds: xr.Dataset, outcome: str) -> Plot:
     low, high = shown[f"{outcome}_ci_low"], shown[f"{outcome}_ci_high"]
     notes = cut + (_heat_notes(shown[outcome], theory) if chosen.y else ())
     return Plot(shown[outcome], low, high, theory, chosen, marks, notes)
+
+
+def _ascending(ds: xr.Dataset, outcome: str) -> xr.Dataset:
+    """Numbers in their own order: a selection has them in the order in which they were asked for."""
+    numeric = [d for d in ds[outcome].dims if d in ds.indexes and _numeric(ds[outcome], str(d))]
+    return ds.sortby([d for d in numeric if not ds.indexes[d].is_monotonic_increasing])
 
 
 def _heat_notes(mean: xr.DataArray, theory: xr.DataArray | None) -> tuple[str, ...]:

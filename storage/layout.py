@@ -112,10 +112,14 @@ def stored_spec(sweep: Sweep) -> dict[str, Any]:
     URI that could carry a secret. A store is what people share."""
     spec = json.loads(settled(sweep).to_json())
     del spec["store"]
-    uri = sweep.track.uri
-    if uri is not None and any(mark in uri for mark in "@?#"):
+    if sweep.track.uri is not None and may_be_secret(sweep.track.uri):
         spec["track"]["uri"] = None
     return spec
+
+
+def may_be_secret(uri: str) -> bool:
+    """Whether a tracking URI could carry a password or a token; where one ends is not asked, it need not be quoted."""
+    return any(mark in uri for mark in "@?#")
 
 
 def versions() -> dict[str, str]:

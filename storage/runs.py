@@ -18,9 +18,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from storage.slices import Entry, hidden
+from storage.slices import Entry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +52,7 @@ SQLALCHEMY = re.compile(
 GONE = re.compile(  # aborted, reset, closed: it died while it was asked
     "connection (refused|aborted|reset)|closed the connection|(start|shutt)ing (up|down)", re.IGNORECASE
 )
+QUOTED = "quote what is special in a URI's user, password or path, such as / as %2F and @ as %40"
 DATABASE = re.compile(r"(postgresql|mysql|mssql)(\+\w+)?://")
 
 
@@ -226,14 +227,21 @@ class Run:
 
 
 def shown(uri: str) -> str:
-    """A tracking URI without user, password, query and fragment."""
-    if not DATABASE.match(uri):
-        return hidden(uri)
-    scheme, _, rest = uri.partition("://")
-    user, _, place = rest.rpartition("@")
-    if set("?#") & set(user):  # where the password ends is anyone's guess
-        return f"{scheme}://..."
-    return f"{scheme}://{re.sub('[?#].*', '', place)}"
+    """A tracking URI without user, password, query and fragment; its scheme alone where it is unclear what they are."""
+    scheme, mark, rest = uri.partition("://")
+    if _unclear(uri):
+        return f"{scheme}{mark}..." if mark else "..."
+    place = rest if rest.startswith("/") else rest.rpartition("@")[2]
+    return f"{scheme}://{re.sub('[?#].*', '', place)}" if mark else uri
+
+
+def _unclear(uri: str) -> bool:
+    """Whether it is anyone's guess where a password ends: it is not quoted, or an @ belongs to a path or a query."""
+    _, mark, rest = uri.partition("://")
+    if not mark:  # a name, a path, or a user and a password without a scheme
+        return bool(re.match(r"\w[^/]*:.*@", uri))
+    user = "" if rest.startswith("/") else rest.rpartition("@")[0]  # a path of this machine has none
+    return bool(re.search("[?#]" if DATABASE.match(uri) else "[?#/]", user))
 
 
 def _secrets(uri: str) -> list[str]:
@@ -242,15 +250,18 @@ def _secrets(uri: str) -> list[str]:
     query = uri.partition("?")[2]
     pieces = [*re.split("[@/?#:]", password), *(v.partition("=")[2] for v in query.split("&"))]
     found = {password, query, *(p for p in pieces if len(p) > 2), *(os.environ.get(name, "") for name in SECRETS)}
-    return sorted({*found, *map(unquote, found)} - {""}, key=len, reverse=True)
+    return sorted({*found, *map(unquote, found), *map(quote, found)} - {""}, key=len, reverse=True)
 
 
 def reason(error: Exception, uri: str = "") -> str:
     """An error of MLflow or below in one short line, without secrets."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = SQLALCHEMY.sub("", text).strip()
+    if _unclear(uri) and not DATABASE.match(uri):  # the error would name pieces of the password
+        return f"cannot be used: {QUOTED}"
+    text = str(error)
     for secret in _secrets(uri):
         text = text.replace(secret, "***")
+    text = " ".join(text.split()) or type(error).__name__
+    text = SQLALCHEMY.sub("", text).strip()
     name = re.search(r"[Ff]ailed to resolve (?:host )?'([^']+)'", text)
     innermost = re.search(r"HTTPS?ConnectionPool.*\[Errno -?\d+\] ([^'\")]+)", text)
     status = re.search(r"too many (\d+) error responses", text)

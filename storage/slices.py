@@ -299,14 +299,7 @@ def note(store: ZarrStore) -> str:
 
 def public(url: str) -> str:
     """Where a store is, absolute and without secrets."""
-    return local_path(url) if is_local(url) else hidden(url)
-
-
-def hidden(url: str) -> str:
-    """A URL without user, password, query and fragment."""
-    if "://" not in url:
-        return url
-    return re.sub(r"[?#].*", "", re.sub(r"(?<=://)[^/?#\s]*@", "", url))
+    return local_path(url) if is_local(url) else re.sub(r"[?#].*", "", re.sub(r"(?<=://)[^/?#]*@", "", url))
 
 
 def _in_words(values: Sequence[Value]) -> str:

@@ -23,7 +23,11 @@ MAX_POINTS = 10**8
 
 def shown(value: Any) -> str:
     """A value for a message, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits, except in hexadecimal
+        kind = type(value).__name__
+        text = hex(value) if isinstance(value, int) else f"a {kind} with a number of thousands of digits"
     return text if len(text) <= 80 else f"{text[:60]} ... {text[-10:]}"
 
 
@@ -79,7 +83,7 @@ def plain(value: Any, what: str) -> Value:
 
 def _expand_table(form: Mapping[str, Any]) -> Any:
     if len(form) != 1:
-        raise ValueError(f"give one of {', '.join(_FORMS)}, got {dict(form)!r}")
+        raise ValueError(f"give one of {', '.join(_FORMS)}, got {shown(dict(form))}")
     [(name, arguments)] = form.items()
     if name not in _FORMS:
         raise ValueError(str(unknown("kind of axis", name, _FORMS)))
@@ -88,14 +92,14 @@ def _expand_table(form: Mapping[str, Any]) -> Any:
         isinstance(a, int | float) and not isinstance(a, bool) and math.isfinite(a) for a in arguments
     )
     if not numbers or len(arguments) not in ((2, 3) if name == "range" else (3,)):
-        raise ValueError(f"{name} takes {usage}, got {arguments!r}")
+        raise ValueError(f"{name} takes {usage}, got {shown(arguments)}")
     if name != "range" and (arguments[2] != int(arguments[2]) or not 1 <= arguments[2] <= MAX_POINTS):
-        raise ValueError(f"{name} takes a whole count between 1 and {MAX_POINTS}, got {arguments[2]!r}")
+        raise ValueError(f"{name} takes a whole count between 1 and {MAX_POINTS}, got {shown(arguments[2])}")
     if name != "range":
         return expand(arguments[0], arguments[1], int(arguments[2]))
     first, last, step = (*arguments, 1)[:3]
     if step and abs((last - first) / step) > MAX_POINTS:
-        raise ValueError(f"range has more than {MAX_POINTS} values, got {arguments!r}")
+        raise ValueError(f"range has more than {MAX_POINTS} values, got {shown(arguments)}")
     return expand(*arguments)
 
 

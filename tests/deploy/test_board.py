@@ -20,7 +20,7 @@ from deploy.board import ADVANCE, AT_END, LONGEST, POINTS, SHARE, SLICES, Board,
 from storage.query import open_sweep
 from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
-from sweeps.errors import UnknownNameError
+from sweeps.errors import RefusedError, UnknownNameError
 from sweeps.events import BlockDone, BlockFailed, Event, Receipt, SweepDone, SweepStarted
 from sweeps.run import run
 from sweeps.sweep import Sweep
@@ -184,6 +184,21 @@ def test_the_last_board_of_a_log_is_found_even_after_a_torn_line(toy: SpecMaker)
     assert json.loads(lines[-1].removeprefix("@sweeps "))["name"] == "toy"
 
 
+def test_odd_boards_are_passed_over_and_unknown_fields_dropped(toy: SpecMaker) -> None:
+    lines: list[str] = []
+    store = ZarrStore.create("a.zarr", toy())
+    list(board(run(store, Inline("cpu")), store, lines.append))
+    found = json.loads(lines[-1].removeprefix("@sweeps "))
+    torn = lines[-1][: lines[-1].index("}") + 1]  # it ends as a whole one does
+    odd = [{"name": "toy"}, {**found, "done": "many"}, {**found, "slices": [[1]]}, {**found, "estimates": 3}, [], 7]
+    log = [lines[0], lines[-1], torn, "@sweeps no}", "@sweeps {}", *(f"@sweeps {json.dumps(each)}" for each in odd)]
+    assert last("\n".join(log)) == Board.of(lines[-1])
+    assert last("\n".join(log[2:])) is None
+    for e in found["estimates"]["level"]:
+        e["median"] = 0.5
+    assert last(f"@sweeps {json.dumps({**found, 'humour': 'good'})}") == Board.of(lines[-1])
+
+
 # --- the screen ---
 
 
@@ -238,6 +253,36 @@ def test_a_summary_says_how_to_resume_what_ended_early(toy: SpecMaker) -> None:
     ]
     assert watching.summary(job("STOPPED", 130), None)[-1] == "resume with: sweeps submit a.toml"
     assert "sweeps logs sweep-1" in watching.summary(job("FAILED", 1), None)[1]
+
+
+class Leaving:
+    """A job whose cluster goes as soon as it has succeeded, and takes its log along."""
+
+    def __init__(self, board: Board) -> None:
+        self.looks, self.last = 0, board
+        vars(self).update(vars(job()))
+
+    def fresh(self) -> Leaving:
+        self.looks += 1
+        vars(self).update(vars(job("SUCCEEDED", 0) if self.looks > 1 else job()))
+        return self
+
+    def board(self) -> Board:
+        if self.ended:  # type: ignore[attr-defined]
+            raise RefusedError("nobody is there")
+        return self.last
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_sweep_that_succeeded_is_watched_to_its_end_though_its_cluster_has_gone(
+    toy: SpecMaker, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(watching, "EVERY", 0.0)
+    _, *_, end = watched(ZarrStore.create("a.zarr", toy()))
+    screen = io.StringIO()
+    console = Console(file=screen, width=100, force_terminal=terminal, color_system=None)
+    assert watching.watch(Leaving(end), None, console) == 0  # type: ignore[arg-type]
+    assert "12 of 12 blocks are in /x/a.zarr" in screen.getvalue()
 
 
 def test_lines_of_a_log_tell_an_estimate_with_its_interval(toy: SpecMaker, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.conftest import SpecMaker
 
 VERSION = {"version": "4", "ray_version": "2.60.0", "session_name": "session_x"}
 Answers = Callable[..., str]
+A, B = "sweep-" + "a" * 16, "sweep-" + "b" * 16
 
 
 @pytest.fixture
@@ -30,13 +31,15 @@ def server() -> Iterator[Answers]:
     """A server on the loopback that says one thing to everybody."""
     running: list[HTTPServer] = []
 
-    def start(status: int = 200, text: str = json.dumps(VERSION), elsewhere: int | None = None) -> str:
+    def start(
+        status: int = 200, text: str = json.dumps(VERSION), elsewhere: int | None = None, said: str | None = None
+    ) -> str:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 at_home = self.path == "/api/version"
                 self.send_response(status if at_home or elsewhere is None else elsewhere)
                 self.end_headers()
-                self.wfile.write(text.encode())
+                self.wfile.write((text if at_home or said is None else said).encode())
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -77,15 +80,24 @@ def test_the_address_given_counts_before_the_environment_and_this_machine(
     assert module.os.environ["RAY_API_SERVER_ADDRESS"] == said
 
 
-@pytest.mark.parametrize("address", ["host:8265", "ray://host:10001", "http://", "nonsense", "http://host:99999"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("host:8265", "ray://host:10001", "http://", "nonsense", "http://host:99999"),
+        *("http://[::1:8265", "http://[x]:8265", "http://.:80", "http://a..b:80", f"http://{'a' * 64}:80"),
+    ],
+)
 def test_an_address_that_is_none_is_refused_with_how_it_looks(address: str) -> None:
     with pytest.raises(RefusedError, match=r"give the dashboard's address, such as http://host:8265, got"):
         connect(address)
 
 
-def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize(
+    "address", ["http://me:hush@host:8265", "http://me:hush/a@h:8265", "me:hush@h:1", "http://me:hush#a@h", "[hush@"]
+)
+def test_an_address_with_a_password_is_refused_and_not_repeated(address: str) -> None:
     with pytest.raises(RefusedError, match="carries a user or a password") as refused:
-        connect("http://me:hush@host:8265")
+        connect(address)
     assert "hush" not in str(refused.value)
 
 
@@ -120,11 +132,88 @@ def test_a_refusal_of_the_server_is_its_last_line_and_a_taken_id_is_told_apart(s
         there._raise_error(answer)  # type: ignore[arg-type]
 
 
-# --- attempts ---
+# --- logs ---
 
 
 def details(name: str | None, status: JobStatus, start: int = 0, **metadata: str) -> Any:
-    return SimpleNamespace(submission_id=name, status=status, start_time=start, metadata=metadata, driver_node_id=None)
+    return SimpleNamespace(
+        submission_id=name,
+        status=status,
+        start_time=start,
+        metadata=metadata,
+        driver_node_id=None,
+        driver_exit_code=None,
+        message="Job supervisor actor failed to start.",
+    )
+
+
+class Words:
+    """As much of a dashboard as a job's log needs."""
+
+    def __init__(self, status: JobStatus, *lines: str) -> None:
+        self.address, self.status, self.lines = "http://x", status, lines
+
+    def read(self, *_: Any) -> Iterator[str]:
+        return iter(self.lines)
+
+    async def tail_job_logs(self, _: str) -> Any:
+        for line in self.lines:
+            yield line
+
+    def get_job_info(self, name: str) -> Any:
+        return details(name, self.status)
+
+
+def job_of(dashboard: Any, status: JobStatus = JobStatus.RUNNING, **changes: Any) -> jobs.Job:
+    return jobs.Job(dashboard, SimpleNamespace(**{**vars(details(A, status)), **changes}))  # type: ignore[arg-type]
+
+
+def test_a_log_that_is_not_there_yet_is_empty(server: Answers) -> None:
+    there = connect(server(elsewhere=500, said="A file is not found at: /tmp/ray/session_x/logs/job-driver-a.log"))
+    job = job_of(there, driver_node_id="node")
+    assert (job.tail(), job.board(), list(there.read("node", "a.log", -1))) == ("", None, [])
+    broken = job_of(connect(server(elsewhere=500, said="no such node")), driver_node_id="node")
+    with pytest.raises(RefusedError, match="says: no such node"):
+        broken.tail()
+
+
+@pytest.mark.parametrize("node", [None, "node"])
+def test_the_log_of_a_job_that_ended_without_a_word_is_why(node: str | None) -> None:
+    for status, expected in ((JobStatus.FAILED, ["Job supervisor actor failed to start.\n"]), (JobStatus.PENDING, [])):
+        job = job_of(Words(status), driver_node_id=node)
+        assert list(job.log()) == list(job.follow()) == expected
+    spoken = job_of(Words(JobStatus.FAILED, "hello\n", "@sweeps {}\n", "bye\n"), driver_node_id="node")
+    assert list(spoken.log()) == list(spoken.follow()) == ["hello\n", "bye\n"]
+
+
+def test_a_log_that_cannot_be_followed_is_one_line(server: Answers) -> None:
+    there = connect(server(elsewhere=403))
+    with pytest.raises(
+        RefusedError, match=r"^no answer from the Ray dashboard at \S+: WSServerHandshakeError"
+    ) as refused:
+        list(job_of(there).follow())
+    there._address = f"http://127.0.0.1:{heads.free_port()}"
+    with pytest.raises(RefusedError, match=r"^no answer from the Ray dashboard at \S+: ClientConnectorError") as gone:
+        list(job_of(there).follow())
+    assert all(len(str(error.value).splitlines()) == 1 for error in (refused, gone))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (JobStatus.RUNNING, None, None),
+        (JobStatus.SUCCEEDED, 0, 0),
+        (JobStatus.FAILED, 4, 4),
+        (JobStatus.FAILED, -9, 1),
+        (JobStatus.FAILED, None, 1),
+        (JobStatus.STOPPED, -15, 130),
+    ],
+)
+def test_a_job_ends_with_the_status_of_its_driver(status: JobStatus, code: int | None, expected: int | None) -> None:
+    assert job_of(None, status, driver_exit_code=code).exit == expected
+
+
+# --- attempts ---
 
 
 class Cluster:
@@ -141,9 +230,6 @@ class Cluster:
     def submit_job(self, **options: Any) -> None:
         self.sent.append(options)
         self.there.append(details(options["submission_id"], JobStatus.PENDING, 99, **options["metadata"]))
-
-
-A, B = "sweep-" + "a" * 16, "sweep-" + "b" * 16
 
 
 def test_an_id_without_a_number_is_its_last_attempt() -> None:
@@ -201,13 +287,25 @@ def test_a_submission_takes_the_next_number_and_joins_whoever_was_faster(toy: Sp
     assert (third.id, joined, taken) == (f"{first.id}-3", True, [f"{first.id}-3"])
 
 
-def test_a_store_is_resumed_as_what_it_holds(toy: SpecMaker) -> None:
-    sweep = toy(store={"url": "a.zarr"})
+def test_a_store_is_resumed_as_what_it_holds_and_tracked_to_the_server_of_this_machine(
+    toy: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    sweep = toy(store={"url": "a.zarr"}, track={"by": "size"})
     store = ZarrStore.create("a.zarr", sweep)
     there = Cluster()
     bags = [jobs._payload(there, spec, False, None) for spec in (store, sweep)]  # type: ignore[arg-type]
     assert bags[0].id == bags[1].id
     assert (bags[0].sweep, bags[0].store) == (None, os.path.abspath("a.zarr"))
+    expected = {"experiment": "sweeps", "by": "size", "uri": "http://127.0.0.1:5000"}
+    assert [bag.track for bag in bags] == [expected, expected]
+
+
+def test_a_submission_says_that_a_secret_stays_here(toy: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@host")
+    said: list[str] = []
+    jobs.place(Cluster(), toy(store={"url": "/x/toy.zarr"}), say=said.append)  # type: ignore[arg-type]
+    assert [text.split(" has ")[0] for text in said] == ["MLFLOW_TRACKING_URI 'http://host'"]
 
 
 def test_another_minor_version_of_ray_is_refused(toy: SpecMaker) -> None:

@@ -52,8 +52,25 @@ def test_on_this_machine_the_tracking_server_of_the_environment_goes_along(
     assert payload.placed(toy(), here=True).track.uri == "http://127.0.0.1:5000"
     assert payload.placed(toy(track={"uri": "http://b"}), here=True).track.uri == "http://b"
     assert payload.placed(toy(store={"url": "/a"}), here=False).track.uri is None
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@127.0.0.1:5000")
-    assert payload.placed(toy(), here=True).track.uri is None
+
+
+@pytest.mark.parametrize("secret", ["me:hush@host:5000", "me:hu/sh@host:5000", "me:hu#sh@host", "host/a?token=hush"])
+def test_a_tracking_server_with_a_secret_does_not_travel_and_it_is_said(
+    toy: SpecMaker, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    with pytest.raises(RefusedError, match=r"^track.uri 'http://.* was given with credentials") as refused:
+        payload.placed(toy(track={"uri": f"http://{secret}"}), here=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{secret}")
+    said: list[str] = []
+    assert payload.placed(toy(), here=True, say=said.append).track.uri is None
+    [told] = said
+    assert told.startswith("MLFLOW_TRACKING_URI 'http://")
+    assert told.endswith(f"else to {Path.cwd() / 'mlflow.db'}")
+    for text in (told, str(refused.value)):
+        assert not any(piece in text for piece in ("hush", "hu/sh", "hu#sh"))
+    assert payload.placed(toy(track={"uri": "http://b"}), here=True, say=said.append).track.uri == "http://b"
+    payload.placed(toy(store={"url": "/a"}), here=False, say=said.append)
+    assert len(said) == 1, "elsewhere, and beside another URI, it means nothing"
 
 
 @pytest.mark.parametrize(
@@ -148,6 +165,14 @@ def test_a_driver_tracks_to_where_it_was_sent_from(whole: ZarrStore, tmp_path: P
     (tmp_path / "home").mkdir()
     assert driver.drive(bag_of(whole, sweep=None, home=str(tmp_path / "home"))) == 0
     assert (tmp_path / "home" / "mlflow.db").exists()
+
+
+def test_a_driver_tracks_a_resumed_store_to_where_the_payload_says(whole: ZarrStore, tmp_path: Path, capsys) -> None:
+    track = {"uri": f"sqlite:///{tmp_path / 'team.db'}", "experiment": "mine"}
+    bag_of(whole, sweep=None, home=str(tmp_path), track=track).write(tmp_path)
+    assert driver.main([str(tmp_path / payload.FILE)]) == 0
+    assert (tmp_path / "team.db").exists()
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_driver_whose_store_is_a_bucket_tracks_only_to_a_server(whole: ZarrStore, monkeypatch, capsys) -> None:

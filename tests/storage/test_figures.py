@@ -81,6 +81,18 @@ def test_lines_hold_the_numbers_theory_and_reference(toy_ds: xr.Dataset) -> None
     assert "size = 2" in figure.get_suptitle()
 
 
+def test_numbers_are_drawn_in_their_own_order_however_they_were_selected(toy_ds: xr.Dataset) -> None:
+    chosen = toy_ds.isel(shift=[3, 0, 2], size=[1, 0], colour=[1, 0])
+    figure = draw(chosen, "level")
+    right = toy_ds.level.isel(shift=[0, 2, 3])
+    assert [axes.get_title() for axes in figure.axes] == ["colour = blue", "colour = red"]
+    for axes, colour in zip(figure.axes, ("blue", "red"), strict=True):
+        lines = [line for line in axes.lines if line.get_linestyle() == "-"]
+        for line, size in zip(lines, (2, 8), strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), [-1, 0, 0.5])
+            np.testing.assert_array_equal(line.get_ydata(), right.sel(size=size, colour=colour))
+
+
 def test_the_first_outcome_is_drawn_unless_named(toy_ds: xr.Dataset) -> None:
     assert "toy: level" in draw(toy_ds).get_suptitle()
     with pytest.raises(UnknownNameError, match="unknown outcome 'wolk'; did you mean 'walk'"):

@@ -96,8 +96,22 @@ def test_a_server_behind_a_password_is_used_without_telling_it(
         ("postgresql://host/runs?user=me&password=hunter", "postgresql://host/runs"),
         ("postgresql://host/runs?user=me&password=hun@ter", "postgresql://..."),
         ("mysql+pymysql://me:hunter@host/runs?charset=utf8", "mysql+pymysql://host/runs"),
-        ("https://me:hunter@host/at@all", "https://host/at@all"),
+        ("postgresql://me:hun ter@host/runs", "postgresql://host/runs"),
+        ("https://me:hunter@host/all", "https://host/all"),
+        ("https://me:hun@ter@host/all", "https://host/all"),
+        ("https://me:hunter@host/at@all", "https://..."),
+        ("http://me:hun/ter@127.0.0.1:1", "http://..."),
+        ("http://me:hun#ter@127.0.0.1:1", "http://..."),
+        ("http://me:hun?ter@127.0.0.1:1", "http://..."),
+        ("http://me:hun ter@127.0.0.1:1", "http://127.0.0.1:1"),
+        ("http://hun/ter@127.0.0.1:1", "http://..."),
+        ("me:hun/ter@127.0.0.1:1", "..."),
+        ("me:hunter@127.0.0.1:1", "..."),
+        ("databricks://profile", "databricks://profile"),
         ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("/home/me@work/mlruns", "/home/me@work/mlruns"),
+        ("file:///home/me@work/mlruns", "file:///home/me@work/mlruns"),
     ],
 )
 def test_uris_are_shown_and_errors_told_without_secrets(uri: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +121,27 @@ def test_uris_are_shown_and_errors_told_without_secrets(uri: str, shown: str, mo
         told = runs.reason(ValueError(text), uri)
         assert "token-of-mine" not in told
         assert not [secret for secret in re.findall(r"hun\W?ter", uri) if secret in told]
+
+
+@pytest.mark.parametrize(
+    ("mark", "expected"),
+    [
+        *((mark, "tracking server http://... cannot be used: quote what is special") for mark in "/#?"),
+        (" ", "tracking server http://127.0.0.1:1 unreachable: connection refused"),
+    ],
+    ids=["slash", "hash", "question", "space"],
+)
+def test_a_password_that_is_not_quoted_is_told_nowhere(
+    mark: str, expected: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"http://ada:sek{mark}ret@127.0.0.1:1"
+    told, *still = follow_quietly(uri, "sweeps")
+    assert expected in told
+    with pytest.raises(SweepsError, match=f"^{re.escape(expected)}") as error:
+        rebuild(ZarrStore.open("sweep.zarr"), uri)
+    said = [told, *still, str(error.value), *capfd.readouterr()]
+    for secret in ("sek", "ret@"):
+        assert_nowhere(secret, Path("sweep.zarr"), said)
 
 
 def follow_quietly(uri: str, experiment: str, url: str = "sweep.zarr") -> list[str]:

@@ -208,6 +208,26 @@ def test_toml_that_does_not_parse_is_told_where(tmp_path: Path) -> None:
         Sweep.from_toml(path)
 
 
+HUGE = 16**5000 - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": HUGE}, r"seed.*, got 0xf+ \.\.\. f{10}$"),
+        ({"draws": -HUGE}, r"draws.*, got -0xf+ \.\.\. f{10}$"),
+        ({"device": [HUGE]}, r"device.*, got a list with a number of thousands of digits$"),
+        ({"axes": {"size": {"range": [1, "a", HUGE]}}}, "range takes .*, got a list with a number of thousands of"),
+        ({"axes": {"shift": {"linspace": [0, HUGE, 3]}}}, "too large for float64: a dict with a number of thousands"),
+    ],
+    ids=["seed", "negative", "list", "form", "range"],
+)
+def test_a_number_of_thousands_of_digits_is_told_in_one_line(changes: dict, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as error:
+        Sweep.of(toy_spec(**changes))
+    assert len(str(error.value)) < 300
+
+
 @pytest.mark.parametrize("text", ["a = " + "9" * 5000, "a = " + "[" * 5000], ids=["long number", "deep nesting"])
 def test_toml_beyond_reason_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.toml").write_text(text)
