@@ -19,6 +19,7 @@ from sweeps.errors import unknown
 
 Value = bool | int | float | str
 MAX_POINTS = 10**8
+LARGEST = 2**63 - 1
 
 
 def shown(value: Any) -> str:
@@ -68,14 +69,17 @@ def _expand(form: Any) -> Any:
     try:
         if isinstance(form, Mapping):
             return _expand_table(form)
-        strange = next((i for i, v in enumerate(form) if not isinstance(v, Value)), None)
-        return form if strange is None else plain(form[strange], f"value {strange}")
+        for place, value in enumerate(form):
+            plain(value, f"value {place}")
+        return form
     except OverflowError:
         raise ValueError(f"holds a number too large for float64: {shown(form)}") from None
 
 
 def plain(value: Any, what: str) -> Value:
-    """The value, if TOML has it as a plain one."""
+    """The value, if TOML has it as a plain one: its whole numbers have 64 bits."""
+    if isinstance(value, int) and not -LARGEST - 1 <= value <= LARGEST:
+        raise ValueError(f"{what} should be a whole number between -2^63 and 2^63 - 1, got {shown(value)}")
     if isinstance(value, bool | int | float | str):
         return value
     raise ValueError(f"{what} should be a number, a text, or true or false, got {shown(value)}")

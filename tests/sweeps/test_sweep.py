@@ -123,6 +123,14 @@ BAD = {
         {"fixed": {"steps": 10}},
         "fixed.steps should be less than or equal to 9, got 10",
     ),
+    "beyond 64 bits on an axis": (
+        {"axes": {"size": [2**63]}},
+        "axes.size: value 0 should be a whole number between -2^63 and 2^63 - 1, got 9223372036854775808",
+    ),
+    "beyond 64 bits when fixed": (
+        {"fixed": {"steps": -(10**400)}},
+        "fixed.steps should be a whole number between -2^63",
+    ),
     "fraction for a whole number": (
         {"axes": {"size": [2.5]}},
         "axes.size[0] should be a valid integer, got 2.5",
