@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sweeps import catalog
 from sweeps.sweep import Sweep
 from tests.conftest import toy_spec
 from tests.deploy.conftest import Said, faulty_spec
+from tests.storage.test_damage import DAMAGED
 from tests.sweeps.test_sweep import BAD
 
 Run = Callable[..., Said]
@@ -107,6 +109,57 @@ def test_verify_names_a_damaged_block_and_goes_on(sweeps: Run, spec, tmp_path: P
     assert said.code == 3
     assert "of 'walk' cannot be read" in said.err
     assert "11 of 12 blocks are equal" in said.out
+
+
+READERS = [
+    ("show", "a.zarr", "--outcome", "level"),
+    ("show", "a.zarr", "--outcome", "level", "--quantiles", "0.5"),
+    ("plot", "a.zarr", "--outcome", "level"),
+    ("plot", "a.zarr", "--outcome", "level", "--histogram"),
+    ("export", "a.zarr", "a.nc"),
+    ("export", "a.zarr", "a.csv"),
+    ("compact", "a.zarr", "b.zarr"),
+]
+
+
+def test_a_damaged_chunk_is_named_by_whatever_reads_it(sweeps: Run, spec, tmp_path: Path) -> None:
+    sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
+    for name in ("level", "level_histogram"):
+        chunk = sorted(p for p in (tmp_path / "a.zarr" / "piece-0" / name / "c").rglob("*") if p.is_file())[-1]
+        chunk.write_bytes(b"garbage")
+    before, marks = tree(tmp_path), set()
+    for command in READERS:
+        said = sweeps(*command)
+        assert (said.code, len(said.err.splitlines())) == (2, 1), command
+        found = re.fullmatch(
+            r"error: a\.zarr: block 11 of 'level(?:_histogram)?' cannot be read: .*; "
+            r"remove (piece-0/commit/c/.*) from the store and run again to measure it anew\n",
+            said.err,
+        )
+        assert found, (command, said.err)
+        marks.add(found[1])
+        assert tree(tmp_path) == before
+    (tmp_path / "a.zarr" / marks.pop()).unlink()
+    assert not marks
+    assert sweeps("resume", "a.zarr", "--inline").code == 0
+    for command in READERS:
+        assert sweeps(*command).code == 0
+
+
+@pytest.mark.parametrize("how", ["truncated", "gone"])
+def test_a_damaged_piece_is_one_line_of_every_command(sweeps: Run, spec, tmp_path: Path, how: str) -> None:
+    path = spec(store={"url": "a.zarr"})
+    sweeps("run", path, "--inline")
+    DAMAGED[how](tmp_path / "a.zarr" / "piece-0" / "zarr.json")
+    others = [("verify", "a.zarr"), ("gc", "a.zarr"), ("track", "a.zarr"), ("extend", "a.zarr", "--draws", 48)]
+    others += [("run", path, "--inline"), ("resume", "a.zarr", "--inline")]
+    for command in [*READERS, *(others if how == "truncated" else [])]:
+        said = sweeps(*command)
+        assert (said.code, len(said.err.splitlines())) == (2, 1), command
+        assert "a.zarr: piece-0/zarr.json cannot be read: " in said.err
+    (tmp_path / "a.zarr" / "piece-0" / "zarr.json").unlink(missing_ok=True)
+    assert sweeps("resume", "a.zarr", "--inline").code == 0
+    assert sweeps(*READERS[0]).code == 0
 
 
 def test_verify_ends_with_3_where_bytes_differ(sweeps: Run, spec) -> None:

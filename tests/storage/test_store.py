@@ -244,21 +244,6 @@ def test_strange_files_among_the_marks_are_left_alone(store: ZarrStore, tmp_path
     assert store.done().sum() == 1
 
 
-def test_a_damaged_chunk_is_named_and_can_be_measured_anew(store: ZarrStore, tmp_path: Path) -> None:
-    fill(store)
-    whole = store.content_hash()
-    [chunk, *_] = sorted(p for p in (tmp_path / "a.zarr" / "piece-0" / "level" / "c").rglob("*") if p.is_file())
-    chunk.write_bytes(chunk.read_bytes()[:10])
-    with pytest.raises(
-        StoreError, match=r"of 'level' cannot be read: .*; remove piece-0/commit/c/[0-9/]+ from the store"
-    ) as error:
-        store.content_hash()
-    mark = str(error.value).split("remove ")[1].split(" ")[0]
-    (tmp_path / "a.zarr" / mark).unlink()
-    fill(store)
-    assert store.content_hash() == whole
-
-
 def test_a_full_disk_ends_the_sweep_in_one_line_and_keeps_what_is_there(
     store: ZarrStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
