@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +31,41 @@ def test_validate_says_what_a_sweep_would_do(sweeps: Run, spec) -> None:
     said = sweeps("validate", spec())
     assert said.code == 0
     assert said.out.startswith("toy: toy, 20 points x 24 draws in 12 blocks\nfingerprint ")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://me:s3cr3t@bucket/a.zarr", "was given with credentials or a query"),
+        ("s3://bucket/a.zarr?token=s3cr3t", "was given with credentials or a query"),
+        ("s3://bucket/a#1.zarr", "has a '#'"),
+        ("file:///data/run#1.zarr", "has a '#'"),
+        ("file://results/a.zarr", "names a host, 'results'"),
+        ("gopher://hole/a.zarr", "is not one that obstore takes"),
+        ("s3://[b", "is no URL"),
+        ("a\\u0000b", r"has a control character, '\x00'"),
+    ],
+)
+@pytest.mark.parametrize("command", [("validate",), ("run", "--inline")])
+def test_a_place_that_cannot_be_is_one_line(
+    sweeps: Run, spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command, url: str, message: str
+) -> None:
+    """Without asking anybody: the spec may be for another machine."""
+    monkeypatch.setattr(socket, "create_connection", None)
+    path = spec(store={"url": url})
+    before = tree(tmp_path)
+    said = sweeps(command[0], path, *command[1:])
+    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+    assert message in said.err
+    assert "s3cr3t" not in said.err
+    assert tree(tmp_path) == before
+
+
+def test_a_bucket_is_valid_without_asking_for_it(sweeps: Run, spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", None)
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    assert sweeps("validate", spec(store={"url": "s3://bucket/a.zarr"})).code == 0
 
 
 TOML_CANNOT_SAY = {"one value for an axis"}

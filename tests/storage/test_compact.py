@@ -395,6 +395,12 @@ def test_the_store_itself_is_no_place_for_a_copy(kept: str) -> None:
         compact("none.zarr", "copy.zarr")
 
 
+@pytest.mark.parametrize("out", ["s3://[b", "file://[b", "a\0b", "file:///data/a#b"])
+def test_a_place_that_cannot_be_is_refused(kept: str, out: str) -> None:
+    with pytest.raises(StoreError, match=r"is no URL|has a control character|has a '#'"):
+        compact(kept, out)
+
+
 @pytest.mark.parametrize("error", [OSError("gone"), KeyboardInterrupt()])
 def test_nothing_is_left_of_a_copy_that_failed(
     kept: str, monkeypatch: pytest.MonkeyPatch, error: BaseException

@@ -18,6 +18,7 @@ import pytest
 import xarray as xr
 
 from actors.inline import Inline
+from storage.urls import check
 from storage.zarr_store import ZarrStore
 from sweeps import statistics
 from sweeps.blocks import plan, settled
@@ -210,15 +211,32 @@ class TestRefusals:
         [
             ("s3://user:s3cr3t@bucket/x", "was given with credentials"),
             ("s3://bucket/x?token=s3cr3t", "was given with credentials"),
+            ("s3://me:s3c?r3t@bucket/x", "was given with credentials"),
+            ("s3://me:s3cr3t@[bucket/x", r"'s3://\[bucket/x' is no URL"),
+            ("s3://b/a#1.zarr", r"'s3://b/a#1\.zarr' has a '#'.*; write %23"),
+            ("s3://b/a.zarr#", "has a '#'"),
+            ("s3://b/a\tb.zarr", r"has a control character, '\\t'"),
             ("memory:///x", "memory is not shared with workers"),
             ("s3://", "is not one that obstore takes"),
+            ("file:///data/run#1.zarr", r"'file:///data/run#1\.zarr' has a '#'.*; write %23, or the path alone"),
+            ("file:///data/a?b.zarr", r"has a '\?'.*; write %3F, or the path alone"),
+            ("file://results/a.zarr", "names a host, 'results'; write file:///PATH from the root on, or the path"),
+            ("file://me:s3cr3t@host/a.zarr", "'file://host/a.zarr' names a host, 'host'"),
+            ("file://", "has no path"),
+            ("file://[b", "is no URL"),
+            ("a\0b", r"has a control character, '\\x00'"),
+            ("file:///a%00b", r"has a control character, '\\x00'"),
         ],
     )
-    def test_a_url_that_cannot_work_is_refused_without_its_secret(self, toy: SpecMaker, url: str, message: str) -> None:
-        with pytest.raises(StoreError, match=message) as error:
-            ZarrStore.create(url, toy())
-        assert "s3cr3t" not in str(error.value)
-        assert "\n" not in str(error.value)
+    def test_a_url_that_cannot_work_is_refused_without_its_secret(
+        self, toy: SpecMaker, tmp_path: Path, url: str, message: str
+    ) -> None:
+        for use in (check, lambda url: ZarrStore.create(url, toy())):
+            with pytest.raises(StoreError, match=message) as error:
+                use(url)
+            assert "s3c" not in str(error.value)
+            assert "\n" not in str(error.value)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_keeps_neither_its_place_nor_a_secret(toy: SpecMaker, tmp_path: Path) -> None:
@@ -231,11 +249,12 @@ def test_a_store_keeps_neither_its_place_nor_a_secret(toy: SpecMaker, tmp_path: 
 
 
 def test_file_urls_name_the_path(toy: SpecMaker, tmp_path: Path) -> None:
-    for i, url in enumerate((f"file://{tmp_path}/a%20b.zarr", f"FILE://{tmp_path}/a%20b.zarr", f"{tmp_path}/a b.zarr")):
+    urls = [f"{start}{tmp_path}/a%20b%23%3F1.zarr" for start in ("file://", "FILE://", "file://localhost")]
+    for i, url in enumerate([*urls, f"{tmp_path}/a b#?1.zarr"]):
         store = ZarrStore.create(url, toy())
         perform(plan(store.sweep)[i], store, "cpu")
         assert store.done().sum() == i + 1
-    assert (tmp_path / "a b.zarr" / "zarr.json").exists()
+    assert (tmp_path / "a b#?1.zarr" / "zarr.json").exists()
 
 
 def test_strange_files_among_the_marks_are_left_alone(store: ZarrStore, tmp_path: Path) -> None:
