@@ -79,6 +79,18 @@ class TestContract:
         perform(plan(there.sweep)[0], there, "cpu")
         assert store.done()[0]
 
+    def test_it_lands_where_it_was_from_another_folder(
+        self, toy: SpecMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = ZarrStore.create("here.zarr", toy())
+        parcel = pickle.dumps(store)
+        (tmp_path / "elsewhere").mkdir()
+        with monkeypatch.context() as there:
+            there.chdir(tmp_path / "elsewhere")
+            perform(plan(store.sweep)[0], pickle.loads(parcel), "cpu")
+            assert os.listdir() == []
+        assert store.done()[0]
+
     def test_running_again_measures_exactly_what_is_missing(self, store: ZarrStore) -> None:
         for i in (0, 3, 4):
             perform(plan(store.sweep)[i], store, "cpu")
