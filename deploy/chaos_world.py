@@ -60,17 +60,24 @@ class World:
         from ray.cluster_utils import Cluster
 
         ensure_token(os.environ)
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        self.nodes: list[Any] = [self.cluster.add_node(num_cpus=1) for _ in range(self.raylets)]
-        self.port = free_port()
-        self._serve()
         self.drivers: list[Process] = []
+        with contextlib.ExitStack() as started:
+            self.cluster = Cluster()
+            started.callback(self.cluster.shutdown)
+            self.cluster.add_node(num_cpus=0, include_dashboard=False)  # the head
+            self.nodes: list[Any] = [self.cluster.add_node(num_cpus=1) for _ in range(self.raylets)]
+            self.port = free_port()
+            self._serve()
+            started.callback(self._kill)
+            self._started = started.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._started.close()
+
+    def _kill(self) -> None:
         for process in (*self.drivers, self.server):
             process.kill()
-        self.cluster.shutdown()
 
     @property
     def tracking_uri(self) -> str:

@@ -54,9 +54,12 @@ OutcomeName = Annotated[str | None, typer.Option("--outcome", "-o", help="by def
 @app.command()
 def validate(spec: Spec) -> None:
     """Check a spec and say what it would do."""
+    from storage import urls
     from storage.layout import arrays
 
     sweep = Sweep.from_toml(spec)
+    if sweep.store is not None:
+        urls.check(sweep.store.url)
     cut = plan(sweep)
     arrays(sweep, cut, cut.pieces[0])  # names that clash
     blocks = len(cut)

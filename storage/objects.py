@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -27,6 +26,7 @@ from zarr.storage import ObjectStore
 
 from storage.reasons import NO_CREDENTIALS, first_line
 from storage.retries import AgainError, Patience, aside, options, patiently
+from storage.urls import is_local, kind, local_path, not_taken
 from sweeps.errors import StoreError
 
 PART = 32 * 2**20  # bytes; a larger object is sent in parts of this size
@@ -46,8 +46,8 @@ def connect(url: str, *, create: bool = False) -> Any:
     """The obstore store behind a URL or a local path.
 
     Raises:
-        StoreError: the URL is not understood, carries a secret, or has none where one is needed, or the directory
-            cannot be made.
+        StoreError: the URL is refused (`storage.urls.check`), no credentials are there where they are needed, or the
+            directory cannot be made.
         FileNotFoundError: no such local directory, unless it is to be created.
     """
     if not is_local(url):
@@ -64,21 +64,13 @@ def connect(url: str, *, create: bool = False) -> Any:
 
 
 def _remote(url: str) -> Any:
-    parts = urlsplit(url)
-    if parts.fragment:
-        raise StoreError(f"store.url {url!r} has a '#', which no bucket's URL may; write %23, or another name")
-    if "@" in parts.netloc or parts.query:
-        clean = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-        raise StoreError(f"store.url {clean!r} was given with credentials or a query; put them in the environment")
-    if parts.scheme == "memory":
-        raise StoreError(f"store.url {url!r}: memory is not shared with workers; give a path or a bucket")
     how = options()
-    if parts.scheme in ("s3", "s3a"):
+    if kind(url) == "s3":
         how["client_options"]["allow_http"] = _unencrypted(url)
     try:
         store = obstore.store.from_url(url, **how)
     except Exception as error:
-        raise StoreError(f"store.url {url!r} is not one that obstore takes: {first_line(error)}") from None
+        raise not_taken(url, error) from None
     if isinstance(store, S3Store):
         _need_credentials(url)
     return store
@@ -242,13 +234,3 @@ def place(objects: Any) -> str:
     if isinstance(objects, S3Store):
         return f"s3://{objects.config.get('bucket')}/{objects.prefix or ''}"
     return str(objects)
-
-
-def is_local(url: str) -> bool:
-    return "://" not in url or url.lower().startswith("file://")
-
-
-def local_path(url: str) -> str:
-    """The absolute path of a local URL, `~` and `%20` understood."""
-    path = url2pathname(urlsplit(url).path) if "://" in url else os.path.expanduser(url)
-    return os.path.abspath(path)

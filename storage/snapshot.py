@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, product
 from threading import Lock
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from storage.layout import draws_name, histogram_name, lengths
 from storage.zarr_store import ZarrStore
 from sweeps.agenda import Looks
+from sweeps.blocks import Block
 from sweeps.errors import StoreError
 from sweeps.moments import FIELDS, Moments
 from sweeps.statistic import Outcome, Points
@@ -170,12 +171,23 @@ class Snapshot:
             inside = [w[b] - o for w, b, o in zip(where, box, origin, strict=False)]
             at = (*map(_slice, inside), slice(batch, batch + 1), *map(_slice, where[axes:]))
             stored = self.store.array(piece, name)
-            array = np.squeeze(np.asarray(stored.oindex[at]), axis=axes)
+            try:
+                array = np.squeeze(np.asarray(stored.oindex[at]), axis=axes)
+            except StoreError:
+                raise
+            except Exception as error:
+                raise self.store.unread(name, self._blocks(piece, batch, inside), error) from None
             here = mask[np.ix_(*alive)]
             here = here.reshape(*here.shape, *[1] * (array.ndim - axes))
             if np.any(_absent(stored.fill_value, array) & here):
                 raise StoreError(f"{self.store.url}: {name} lacks a committed chunk of batch {batch}; it was removed")
             yield np.ix_(*box), array, here
+
+    def _blocks(self, piece: int, batch: int, inside: Sequence[np.ndarray]) -> Iterator[Block]:
+        """The blocks of a batch that the positions `inside` a piece touch."""
+        tiles = [np.unique(i // t) for i, t in zip(inside, self.plan.pieces[piece].tile, strict=True)]
+        for tile in product(*tiles):
+            yield self.plan[self.plan.index_of(piece, tuple(map(int, tile)), batch)]
 
     # --- theory ---
 

@@ -17,7 +17,7 @@ import zarr
 
 from storage import layout, metadata
 from storage.layout import ATTRIBUTE, LAYOUT, ArrayLayout
-from storage.objects import connect, create_only, folders, get, listing, put
+from storage.objects import connect, create_only, folders, get, listing, place, put
 from storage.reasons import first_line
 from sweeps.blocks import Piece, Plan
 from sweeps.errors import NoStoreError, StoreError, SweepsError
@@ -52,8 +52,6 @@ def held(url: str) -> Held:
         attributes = _ours(url, latest) if number else root
     except FileNotFoundError:
         raise NoStoreError(f"{url}: no store there; create it with `sweeps run`") from None
-    except ValueError as error:
-        raise StoreError(f"{url} cannot be read: {first_line(error)}") from None
     return _held(url, attributes, number)
 
 
@@ -203,7 +201,11 @@ def _latest(objects: Any) -> tuple[int, Any]:
 
 
 def _get(objects: Any, key: str) -> Any:
-    return json.loads(get(objects, key))
+    content = get(objects, key)
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise StoreError(f"{place(objects)}: {key} is damaged: {first_line(error)}; put back a copy of it") from None
 
 
 def _find(objects: Any, key: str) -> Any:

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
@@ -94,6 +94,7 @@ class ZarrStore:
             RefusedError, SpecError: what `change` asks for is no extension.
             StoreError: the store cannot be read or written.
         """
+        cls.open(url)  # what is damaged is told before anything is recorded
         held = template.extend(url, change, made_by or {})
         return cls(url, held.sweep, held.cut)._aligned()
 
@@ -112,7 +113,7 @@ class ZarrStore:
 
     def _chunks(self, piece: int, name: str) -> tuple[int, ...] | None:
         try:
-            return cast(zarr.Array, self.group(piece)[name]).chunks
+            return self._stored(piece, name).chunks
         except FileNotFoundError:
             return None  # an extension that was killed before it made this piece; `prepare` makes it
 
@@ -121,13 +122,36 @@ class ZarrStore:
         return connect(self.url)
 
     def group(self, piece: int) -> zarr.Group:
-        """The Zarr group of a piece."""
+        """The Zarr group of a piece.
+
+        Raises:
+            FileNotFoundError: it is not made yet, or was removed.
+            StoreError: its metadata is damaged.
+        """
         if piece not in self._groups:
             path = layout.piece_name(piece)
-            self._groups[piece] = zarr.open_group(
-                Chunks(self._objects), path=path, mode="r+", zarr_format=3, use_consolidated=True
-            )
+            try:
+                self._groups[piece] = zarr.open_group(
+                    Chunks(self._objects), path=path, mode="r+", zarr_format=3, use_consolidated=True
+                )
+            except (FileNotFoundError, StoreError):
+                raise
+            except Exception as error:
+                raise self._lost_piece(piece, first_line(error)) from None
         return self._groups[piece]
+
+    def _stored(self, piece: int, name: str) -> zarr.Array:
+        """An array as the metadata of its piece has it. Raises as `group`."""
+        try:
+            return cast(zarr.Array, self.group(piece)[name])
+        except KeyError:
+            raise self._lost_piece(piece, f"it lacks the array {name!r}") from None
+
+    def _lost_piece(self, piece: int, why: str) -> StoreError:
+        return StoreError(
+            f"{self.url}: {layout.piece_name(piece)}/zarr.json cannot be read: {why}; "
+            "remove what is left of it, and `sweeps resume` makes it anew"
+        )
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -243,6 +267,15 @@ class ZarrStore:
         except Exception as error:
             raise self._lost(name, block, first_line(error)) from None
 
+    def unread(self, name: str, blocks: Iterable[Block], error: Exception) -> StoreError:
+        """What is wrong where reading several blocks of an array failed: the first that cannot be read by itself."""
+        try:
+            for block in blocks:
+                self._read(name, block, self._place(block))
+        except StoreError as found:
+            return found
+        return StoreError(f"{self.url}: {name!r} cannot be read: {first_line(error)}")
+
     def _lost(self, name: str, block: Block, why: str) -> StoreError:
         mark = "/".join(map(str, (layout.piece_name(block.piece), COMMIT, "c", *block.tile, block.batch)))
         return StoreError(
@@ -279,8 +312,15 @@ class ZarrStore:
         return removed
 
     def array(self, piece: int, name: str) -> Any:
-        """An array of a piece, as long along its batches as the plan says: what is on disk may lag behind."""
-        array = cast(zarr.Array, self.group(piece)[name])
+        """An array of a piece, as long along its batches as the plan says: what is on disk may lag behind.
+
+        Raises:
+            StoreError: the metadata of the piece is damaged or not there.
+        """
+        try:
+            array = self._stored(piece, name)
+        except FileNotFoundError:
+            raise self._lost_piece(piece, "it is not there") from None
         axis = len(self.plan.pieces[piece].shape)
         if len(array.shape) > axis and array.shape[axis] != self.plan.batches:
             shape = (*array.shape[:axis], self.plan.batches, *array.shape[axis + 1 :])

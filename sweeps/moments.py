@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
-import numba
 import numpy as np
+
+from sweeps.compiled import compiled
 
 FIELDS = ("n", "undefined", "mean", "m2", "min", "max")
 
@@ -75,7 +76,7 @@ class Moments:
         return np.divide(self.m2, self.n - 1, out=np.full_like(self.n, np.nan), where=self.n > 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _reduce(rows: np.ndarray) -> np.ndarray:
     out = np.empty((rows.shape[0], 6))
     for i in range(rows.shape[0]):

@@ -25,6 +25,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from sweeps.compiled import compiled
+
 RULE = 1
 """Version of the rule; any change to a word or a normal is a new version."""
 
@@ -143,7 +145,7 @@ def normal_from_word(word):
     return -z if w >> np.uint32(31) else z
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _fill_lanes(keys, draws, tensor, blocks, start, lanes, out):
     """Fill `out` from block `start` on, the networks' blocks being laid end to end; `lanes` is work space."""
     count = len(out) // 4
@@ -162,14 +164,14 @@ def _fill_lanes(keys, draws, tensor, blocks, start, lanes, out):
         out[4 * r], out[4 * r + 1], out[4 * r + 2], out[4 * r + 3] = x0, x1, x2, x3
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _fill_words(keys, draws, tensor, blocks, out):
     lanes = np.empty((5, _LANES), np.uint32)
     for start in range(0, len(out) // 4, _LANES):
         _fill_lanes(keys, draws, tensor, blocks, start, lanes, out[4 * start : 4 * (start + _LANES)])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _fill_normals(keys, draws, tensor, blocks, out):
     lanes = np.empty((5, _LANES), np.uint32)
     buffer = np.empty(4 * _LANES, np.uint32)

@@ -30,6 +30,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from sweeps.compiled import compiled
+
 LANES = 16
 BUDGET = 256  # directions tried in a leaf before it is enumerated
 MARGIN = np.float32(2e-6)  # above the float32 rounding error of <w, x>, |w| <= 1, |x| <= 1: less than 1e-6
@@ -75,7 +77,7 @@ def _popcount(_, word):
     return types.int64(types.uint64), codegen
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _signs_word(rows, word, x, y, z):
     """Masks of the certainly positive and certainly negative among rows 64 * word and on."""
     positive, negative = np.uint64(0), np.uint64(0)
@@ -86,7 +88,7 @@ def _signs_word(rows, word, x, y, z):
     return positive, negative
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _eliminate(rows, d, i, out):
     """Coordinates out[:d-1] of rows[:d] in an orthonormal basis of the hyperplane orthogonal to row i.
 
@@ -118,7 +120,7 @@ def _eliminate(rows, d, i, out):
             k += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _vertex_count(unit, chosen, m, scratch):
     """min(p, m-n+1-p) at the vertex where the n-1 `chosen` rows vanish, in float64."""
     n = unit.shape[0]
@@ -131,7 +133,7 @@ def _vertex_count(unit, chosen, m, scratch):
     return min(p, m - n + 1 - p)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _enumerate(leaf, gap, m, best, unit, chosen, scratch):
     """Least count over the vertices of a leaf, or `best` if none is lower; column `gap` is row m-1."""
     n = unit.shape[0]
@@ -156,7 +158,7 @@ def _enumerate(leaf, gap, m, best, unit, chosen, scratch):
     return best
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _look(leaf, corners, masks, at, x, y, z):
     """Store direction `at` and its masks; return the larger of its numbers of positive and negative rows."""
     corners[at, 0], corners[at, 1], corners[at, 2] = x, y, z
@@ -165,7 +167,7 @@ def _look(leaf, corners, masks, at, x, y, z):
     return max(_popcount(positive), _popcount(negative))  # pyright: ignore[reportCallIssue]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _beats(masks, a, b, c, best):
     """Whether the triangle of corners a, b, c, or its opposite, might hold a count below `best`."""
     positive = _popcount(masks[a, 0] & masks[b, 0] & masks[c, 0])  # pyright: ignore[reportCallIssue]
@@ -173,13 +175,13 @@ def _beats(masks, a, b, c, best):
     return min(positive, negative) < best
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _crossing(masks, a, b):
     """Rows that certainly change sign between corners a and b."""
     return _popcount(masks[a, 0] & masks[b, 1] | masks[a, 1] & masks[b, 0])  # pyright: ignore[reportCallIssue]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _search(leaf, total, best, corners, masks, queue):
     """Branch and bound over a leaf's directions: (least count seen or `best`, whether nothing is lower).
 
@@ -219,14 +221,14 @@ def _search(leaf, total, best, corners, masks, queue):
     return best, True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _block_end(i, start, m, blocks):
     """End of the block of row i when rows start..m-1 are cut in `blocks` nearly equal runs."""
     block = (i - start) * blocks // (m - start)
     return start + ((block + 1) * (m - start) + blocks - 1) // blocks
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _unit_rows(W, padded):
     """Rows scaled to length 1 (zero rows stay), transposed and padded with zeros: (n, padded)."""
     m, n = W.shape
@@ -241,7 +243,7 @@ def _unit_rows(W, padded):
     return unit
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _min_active_low(W):
     """n = 1 and n = 2 by their few vertices."""
     m, n = W.shape
@@ -257,7 +259,7 @@ def _min_active_low(W):
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _flatten(rows, gap, last, leaf):
     """The rows (3, .) as float32 in `leaf`, row `last` moved to the `gap` an eliminated row left."""
     for axis in range(3):
@@ -269,7 +271,7 @@ def _flatten(rows, gap, last, leaf):
             leaf[axis, last] = 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _min_active(W):
     m, n = W.shape
     if m <= n:
@@ -315,7 +317,7 @@ def _min_active(W):
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def min_active(W):
     """Least number of strictly positive <w_i, x> over non-zero x, exactly: k*, int64 (networks,).
 

@@ -27,8 +27,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from sweeps.compiled import compiled
 from sweeps.networks.sparse_product import fma, sparse_product
 
 TOLERANCE = 1e-12
@@ -69,7 +69,7 @@ def pack(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], start, end
     return np.concatenate(parts).astype(np.float64), widths, np.array([start, end], dtype=np.float64)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fold_many(networks, widths, ends):
     """Folds (networks, 4) of packed float64 networks (networks, size) on end points (networks, 2, in)."""
     out = np.full((len(networks), 4), np.nan)
@@ -80,7 +80,7 @@ def fold_many(networks, widths, ends):
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _ranges(places, neurons, total):
     """(chi, r1, r2, breakpoints) of flips in order of place."""
     changed = np.zeros(total, np.bool_)  # against the first pattern
@@ -107,7 +107,7 @@ def _ranges(places, neurons, total):
     return (1 - r1 / r2 if r2 else 0.0), r1, r2, breakpoints
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _walk(network, widths, ends):
     """All flips of a packed network: places in order, neurons, and whether every number was finite."""
     places, neurons = np.empty(0), np.empty(0, np.int64)
@@ -137,7 +137,7 @@ def _walk(network, widths, ends):
     return places[order], neurons[order], True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _largest(H, W, b):
     """Largest absolute value each next pre-activation could take, given the hidden rows H (rows, n)."""
     most = np.zeros(len(W))
@@ -151,20 +151,20 @@ def _largest(H, W, b):
     return bound
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _snap(Z, tolerance):
     for i in range(Z.shape[0]):
         for j in range(Z.shape[1]):
             Z[i, j] = Z[i, j] if abs(Z[i, j]) > tolerance[j] else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _no_crossings(rows):
     nothing = np.empty(0, np.int64)
     return nothing, nothing, np.empty(0), np.empty(0), np.zeros(rows, np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find_crossings(Z):
     """Zeros between rows: interval, neuron, place in it, change of slope; and the first of each interval.
 
@@ -196,7 +196,7 @@ def _find_crossings(Z):
     return interval, neuron, fraction, bend, first
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _flips_at_rows(Z):
     """Neurons exactly 0 at a row and positive on one side of it only: (rows, neurons)."""
     rows, neurons = [], []
@@ -212,7 +212,7 @@ def _flips_at_rows(Z):
     return np.array(rows, np.int64), np.array(neurons, np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _insert(t, Z, W, crossings):
     """Rows with the previous layer's crossings among them: places (rows,), pre-activations (rows, m)."""
     _, neuron, fraction, bend, first = crossings
@@ -240,7 +240,7 @@ def _insert(t, Z, W, crossings):
     return places, out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add(z, a, x):
     for j in range(len(z)):
         z[j] = fma(a, x[j], z[j])  # pyright: ignore[reportCallIssue]

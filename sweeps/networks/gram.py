@@ -17,8 +17,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
+from sweeps.compiled import compiled
 from sweeps.networks.layers import Activation
 
 Normals = Callable[..., np.ndarray]
@@ -39,7 +39,7 @@ def angles_by_layer(
     return cosines.T, thetas.T
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _advance(theta, g, relu, cosines, thetas):
     """One layer of every network: `theta` (networks,) and normals `g` (networks, 2, width) to the results."""
     width = g.shape[2]

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from sweeps.compiled import compiled
 
 ROWS, LANES, VECTORS = 8, 8, 2
 COLUMNS = LANES * VECTORS
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sparse_product(H, W, b):
     """H W + b, float64 (rows, m), of finite H (rows, n), W (n, m) and b (m,)."""
     rows, n = H.shape
@@ -41,7 +43,7 @@ def sparse_product(H, W, b):
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _gather(H):
     """Columns of H not all zero in a block of rows: indices, values (blocks, n, ROWS), how many."""
     rows, n = H.shape

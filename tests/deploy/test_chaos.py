@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -126,6 +127,38 @@ def test_drivers_that_get_nowhere_end_it(tmp_path: Path, toy: SpecMaker) -> None
     driver = _Driver(Barren(), FlakyStore.create("a.zarr", toy()))  # type: ignore[arg-type]
     with pytest.raises(SweepsError, match=f"{IN_VAIN} drivers ended with nothing measured; the last: no room"):
         list(iter(driver.finished, True))
+
+
+BROKEN = """
+import sys
+from pathlib import Path
+import psutil
+from ray.cluster_utils import Cluster
+from deploy.chaos_world import World
+
+def fail(*_):
+    raise OSError("no room")
+
+def add(cluster, **options):
+    started.append(cluster)
+    return fail() if sys.argv[1] == "raylet" and len(started) == 3 else add_node(cluster, **options)
+
+started, add_node, Cluster.add_node = [], Cluster.add_node, add
+if sys.argv[1] == "server":
+    World._serve = fail
+try:
+    World(Path(), 2, 0).__enter__()
+except OSError as error:
+    print(error, len(started), [p.name() for p in psutil.Process().children() if p.name() in ("raylet", "gcs_server")])
+"""
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("fails", ["raylet", "server"])
+def test_a_world_that_does_not_start_leaves_nothing_behind(fails: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    ran = subprocess.run([sys.executable, "-c", BROKEN, fails], env=environment, capture_output=True, text=True)
+    assert ran.stdout == "no room 3 []\n", ran.stderr
 
 
 def test_a_sweep_that_fails_by_itself_is_refused(tmp_path: Path, sweeps) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from sweeps import catalog
 from sweeps.sweep import Sweep
 from tests.conftest import toy_spec
 from tests.deploy.conftest import Said, faulty_spec
+from tests.storage.test_damage import DAMAGED
 from tests.sweeps.test_sweep import BAD
 
 Run = Callable[..., Said]
@@ -27,6 +31,41 @@ def test_validate_says_what_a_sweep_would_do(sweeps: Run, spec) -> None:
     said = sweeps("validate", spec())
     assert said.code == 0
     assert said.out.startswith("toy: toy, 20 points x 24 draws in 12 blocks\nfingerprint ")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://me:s3cr3t@bucket/a.zarr", "was given with credentials or a query"),
+        ("s3://bucket/a.zarr?token=s3cr3t", "was given with credentials or a query"),
+        ("s3://bucket/a#1.zarr", "has a '#'"),
+        ("file:///data/run#1.zarr", "has a '#'"),
+        ("file://results/a.zarr", "names a host, 'results'"),
+        ("gopher://hole/a.zarr", "is not one that obstore takes"),
+        ("s3://[b", "is no URL"),
+        ("a\\u0000b", r"has a control character, '\x00'"),
+    ],
+)
+@pytest.mark.parametrize("command", [("validate",), ("run", "--inline")])
+def test_a_place_that_cannot_be_is_one_line(
+    sweeps: Run, spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command, url: str, message: str
+) -> None:
+    """Without asking anybody: the spec may be for another machine."""
+    monkeypatch.setattr(socket, "create_connection", None)
+    path = spec(store={"url": url})
+    before = tree(tmp_path)
+    said = sweeps(command[0], path, *command[1:])
+    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+    assert message in said.err
+    assert "s3cr3t" not in said.err
+    assert tree(tmp_path) == before
+
+
+def test_a_bucket_is_valid_without_asking_for_it(sweeps: Run, spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", None)
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    assert sweeps("validate", spec(store={"url": "s3://bucket/a.zarr"})).code == 0
 
 
 TOML_CANNOT_SAY = {"one value for an axis"}
@@ -107,6 +146,57 @@ def test_verify_names_a_damaged_block_and_goes_on(sweeps: Run, spec, tmp_path: P
     assert said.code == 3
     assert "of 'walk' cannot be read" in said.err
     assert "11 of 12 blocks are equal" in said.out
+
+
+READERS = [
+    ("show", "a.zarr", "--outcome", "level"),
+    ("show", "a.zarr", "--outcome", "level", "--quantiles", "0.5"),
+    ("plot", "a.zarr", "--outcome", "level"),
+    ("plot", "a.zarr", "--outcome", "level", "--histogram"),
+    ("export", "a.zarr", "a.nc"),
+    ("export", "a.zarr", "a.csv"),
+    ("compact", "a.zarr", "b.zarr"),
+]
+
+
+def test_a_damaged_chunk_is_named_by_whatever_reads_it(sweeps: Run, spec, tmp_path: Path) -> None:
+    sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
+    for name in ("level", "level_histogram"):
+        chunk = sorted(p for p in (tmp_path / "a.zarr" / "piece-0" / name / "c").rglob("*") if p.is_file())[-1]
+        chunk.write_bytes(b"garbage")
+    before, marks = tree(tmp_path), set()
+    for command in READERS:
+        said = sweeps(*command)
+        assert (said.code, len(said.err.splitlines())) == (2, 1), command
+        found = re.fullmatch(
+            r"error: a\.zarr: block 11 of 'level(?:_histogram)?' cannot be read: .*; "
+            r"remove (piece-0/commit/c/.*) from the store and run again to measure it anew\n",
+            said.err,
+        )
+        assert found, (command, said.err)
+        marks.add(found[1])
+        assert tree(tmp_path) == before
+    (tmp_path / "a.zarr" / marks.pop()).unlink()
+    assert not marks
+    assert sweeps("resume", "a.zarr", "--inline").code == 0
+    for command in READERS:
+        assert sweeps(*command).code == 0
+
+
+@pytest.mark.parametrize("how", ["truncated", "gone"])
+def test_a_damaged_piece_is_one_line_of_every_command(sweeps: Run, spec, tmp_path: Path, how: str) -> None:
+    path = spec(store={"url": "a.zarr"})
+    sweeps("run", path, "--inline")
+    DAMAGED[how](tmp_path / "a.zarr" / "piece-0" / "zarr.json")
+    others = [("verify", "a.zarr"), ("gc", "a.zarr"), ("track", "a.zarr"), ("extend", "a.zarr", "--draws", 48)]
+    others += [("run", path, "--inline"), ("resume", "a.zarr", "--inline")]
+    for command in [*READERS, *(others if how == "truncated" else [])]:
+        said = sweeps(*command)
+        assert (said.code, len(said.err.splitlines())) == (2, 1), command
+        assert "a.zarr: piece-0/zarr.json cannot be read: " in said.err
+    (tmp_path / "a.zarr" / "piece-0" / "zarr.json").unlink(missing_ok=True)
+    assert sweeps("resume", "a.zarr", "--inline").code == 0
+    assert sweeps(*READERS[0]).code == 0
 
 
 def test_verify_ends_with_3_where_bytes_differ(sweeps: Run, spec) -> None:

@@ -385,6 +385,17 @@ def test_a_place_that_is_not_empty_is_left_as_it_is(kept: str, tmp_path: Path) -
     assert files(str(tmp_path)) == before
 
 
+def test_a_place_that_only_looks_empty_is_left_as_it_is(kept: str) -> None:
+    Path("hidden").mkdir()
+    Path("hidden/notes#1").write_text("mine")
+    Path("folders/inner").mkdir(parents=True)
+    for out, there in (("hidden", "notes#1"), ("folders", "inner")):
+        with pytest.raises(RefusedError, match=f"'{out}' is not empty, it holds '{there}'; give another place"):
+            compact(kept, out)
+    assert files("hidden") == {"notes#1": b"mine"}
+    assert [p.name for p in Path("folders").rglob("*")] == ["inner"]
+
+
 def test_the_store_itself_is_no_place_for_a_copy(kept: str) -> None:
     before = files(kept)
     for out in (kept, f"{kept}/copy.zarr", f"file://{kept}/copy.zarr"):
@@ -393,6 +404,12 @@ def test_the_store_itself_is_no_place_for_a_copy(kept: str) -> None:
     assert files(kept) == before
     with pytest.raises(NoStoreError):
         compact("none.zarr", "copy.zarr")
+
+
+@pytest.mark.parametrize("out", ["s3://[b", "file://[b", "a\0b", "file:///data/a#b"])
+def test_a_place_that_cannot_be_is_refused(kept: str, out: str) -> None:
+    with pytest.raises(StoreError, match=r"is no URL|has a control character|has a '#'"):
+        compact(kept, out)
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), KeyboardInterrupt()])
