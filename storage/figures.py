@@ -408,8 +408,19 @@ def _same_along(array: xr.DataArray, dim: str | None) -> bool:
 
 def entitle(figure: Figure, ds: xr.Dataset, plot: Plot) -> None:
     scalars = (f"{k} = {v.item()}" for k, v in plot.mean.coords.items() if v.ndim == 0)
-    blocks, total = ds.attrs["committed_blocks"], ds.attrs["blocks"]
-    progress = () if blocks == total else (f"unfinished: {blocks} of {total} blocks",)
-    small = " · ".join([*scalars, f"{ds.attrs['draws']} draws a point", *progress, *plot.notes])
+    small = " · ".join([*scalars, *_amount(ds, str(plot.mean.name)), *plot.notes])
     wrapped = textwrap.fill(small, int(13 * figure.get_figwidth()))
     figure.suptitle(f"{ds.attrs['title']}: {plot.mean.name}\n{wrapped}", fontsize=10)
+
+
+def _amount(ds: xr.Dataset, outcome: str) -> list[str]:
+    """How many draws there are, and whether more would come."""
+    if "converged" in ds:
+        draws = (ds[f"{outcome}_n"] + ds[f"{outcome}_undefined"]).values
+        few, many = int(draws.min()), int(draws.max())
+        narrow, points = int(ds["converged"].sum()), ds["converged"].size
+        wide = [] if narrow == points else [f"as narrow as asked for at {narrow} of {points} points"]
+        return [f"{few} to {many} draws a point" if few < many else f"{few} draws a point", *wide]
+    blocks, total = ds.attrs["committed_blocks"], ds.attrs["blocks"]
+    left = [] if blocks == total else [f"unfinished: {blocks} of {total} blocks"]
+    return [f"{ds.attrs['draws']} draws a point", *left]

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from actors.inline import Inline
 from storage.figures import MAX_PANELS, draw, geometric, roles, save
 from storage.query import open_sweep
 from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
 from sweeps.errors import SpecError, UnknownNameError
-from sweeps.run import perform
+from sweeps.run import perform, run
 from sweeps.sweep import Sweep
 from tests.conftest import toy_spec
 
@@ -156,3 +157,20 @@ def test_nothing_global_is_touched(toy_ds: xr.Dataset) -> None:
     draw(toy_ds, "walk")
     assert before == dict(matplotlib.rcParams)
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_a_figure_of_a_sweep_with_until_says_how_many_draws_its_points_took(toy) -> None:
+    def titled(halfwidth: float) -> tuple[xr.Dataset, str]:
+        until = {"outcome": "level", "halfwidth": halfwidth, "min_draws": 8}
+        store = ZarrStore.create(f"{halfwidth}.zarr", toy(draws=64, draws_per_batch=4, until=until))
+        list(run(store, Inline("cpu")))
+        ds = open_sweep(store.url).sel(size=8, colour="red")
+        return ds, draw(ds, "level").get_suptitle().replace("\n", " ")
+
+    ds, title = titled(0.3)
+    few, many = int(ds.level_n.min()), int(ds.level_n.max())
+    assert few < many < 64
+    assert f"{few} to {many} draws a point" in title
+    assert "unfinished" not in title
+    assert "as narrow" not in title
+    assert "64 draws a point · as narrow as asked for at 0 of 5 points" in titled(0.01)[1]
