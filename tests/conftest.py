@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-ROOT = Path(__file__).parent
-PLUGIN = str(ROOT / "plugin")
+PLUGIN = str(Path(__file__).parent / "plugin")
 sys.path.insert(0, PLUGIN)
 os.environ["PYTHONPATH"] = os.pathsep.join([PLUGIN, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -19,6 +20,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import actors  # noqa: E402, F401  (sets what Ray reads when it is imported)
 from sweeps.sweep import Sweep  # noqa: E402
 
+hypothesis.settings.register_profile("house", deadline=None)  # no test is about how busy the machine is
+hypothesis.settings.load_profile("house")
 SpecMaker = Callable[..., Sweep]
 
 
@@ -41,12 +44,17 @@ def toy() -> SpecMaker:
     return lambda **changes: Sweep.of(toy_spec(**changes))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class Scheduler(LoadScopeScheduling):
     """Two processes share the tests, `make test`: one at a time may start Ray clusters, which are found by whoever
     looks for one on this machine; elsewhere a file stays together, for what its tests share."""
-    for item in items:
-        file = item.path.relative_to(ROOT)
-        item.add_marker(pytest.mark.xdist_group("ray" if file.parts[0] in ("actors", "deploy") else str(file)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if file.startswith(("tests/actors/", "tests/deploy/")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
