@@ -180,13 +180,19 @@ class ZarrStore:
         try:
             return self._write(block, measured, device, seconds)
         except Exception as error:
-            reason = error if isinstance(error, StoreError) else f"{self.url} cannot be written: {first_line(error)}"
+            why = "it was removed" if self._is_gone else first_line(error)
+            known = isinstance(error, StoreError) and not self._is_gone
+            reason = error if known else f"{self.url} cannot be written: {why}"
             raise StoreError(f"{reason}; what is committed is whole: mend it and run again") from None
+
+    @property
+    def _is_gone(self) -> bool:
+        return is_local(self.url) and not os.path.exists(os.path.join(local_path(self.url), "zarr.json"))
 
     def _write(self, block: Block, measured: Measured, device: str, seconds: float) -> Receipt:
         start = time.perf_counter()
-        if is_local(self.url) and not os.path.exists(os.path.join(local_path(self.url), "zarr.json")):
-            raise FileNotFoundError("it was removed")  # or the directory would be made again, without its zarr.json
+        if self._is_gone:
+            raise FileNotFoundError  # or the directory would be made again, without its zarr.json
         digest, where = hashlib.sha256(), self._place(block)
         for name, array in _arrays(measured):
             self.array(block.piece, name)[where] = np.expand_dims(array, len(block.shape))

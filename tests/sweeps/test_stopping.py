@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from benchmarks import coverage, proportions
+from benchmarks import precision, proportions
 from sweeps.intervals import interval
 from sweeps.moments import Moments
 from sweeps.stopping import GROWTH, Until, first_look, narrow, next_look, tuned_to
@@ -221,9 +221,9 @@ def test_a_run_ends_narrow_or_at_the_last_batch_and_more_batches_only_continue_i
 @pytest.mark.parametrize("p", [0.5, 0.03, 0.002])
 def test_the_exact_chances_agree_with_drawing(p: float, guarantee: str) -> None:
     """Two ways to the same numbers: chances carried from look to look, and the simulation of docs/precision.md."""
-    law = coverage.bernoulli(p)
-    found = coverage.simulate(law, 1024, 0.95, 2000, seed=7)[f'"{guarantee}"']
-    exact = proportions.exactly(until(law.halfwidth(1024, 0.95), guarantee=guarantee), p, batches=4 * coverage.MOST)
+    law = precision.bernoulli(p)
+    found = precision.simulate(law, 1024, 0.95, 2000, seed=7)[f'"{guarantee}"']
+    exact = proportions.exactly(until(law.halfwidth(1024, 0.95), guarantee=guarantee), p, batches=4 * precision.MOST)
     assert abs(found.coverage - exact.coverage) < 4 * (exact.coverage * (1 - exact.coverage) / 2000) ** 0.5 + 1e-3
     assert found.cost * 1024 == pytest.approx(exact.draws, rel=0.05)
     assert found.looks == pytest.approx(exact.looks, rel=0.05)
@@ -252,11 +252,11 @@ def documented(law: str, draws: int) -> list[tuple[float, float, float]]:
 LEAST = {"Poisson 0.1": 0.93, "lognormal 1": 0.915, "lognormal 1.5": 0.87}  # where draws are skewed
 
 
-@pytest.mark.parametrize("law", coverage.LAWS, ids=lambda law: law.name)
+@pytest.mark.parametrize("law", precision.LAWS, ids=lambda law: law.name)
 @pytest.mark.parametrize("draws", [512, 2560])
-def test_coverage_is_what_the_docs_say(law: coverage.Law, draws: int) -> None:
+def test_coverage_is_what_the_docs_say(law: precision.Law, draws: int) -> None:
     size, known = 1500, 4000
-    found = coverage.simulate(law, draws, 0.95, size, seed=1)
+    found = precision.simulate(law, draws, 0.95, size, seed=1)
     for result, (held, cost, looks) in zip(found.values(), documented(law.name, draws), strict=True):
         p = (result.coverage * size + held * known) / (size + known)
         assert abs(result.coverage - held) < 4 * (p * (1 - p) * (1 / size + 1 / known)) ** 0.5 + 5e-4
@@ -268,6 +268,6 @@ def test_coverage_is_what_the_docs_say(law: coverage.Law, draws: int) -> None:
 
 def test_looking_from_the_first_draws_on_under_covers() -> None:
     """The naive rule fails where ours holds, so the tests above could fail."""
-    found = coverage.simulate(coverage.lognormal(1.5), 512, 0.95, 1500, seed=1)
+    found = precision.simulate(precision.lognormal(1.5), 512, 0.95, 1500, seed=1)
     assert found["every 16 draws"].coverage < 0.75
     assert found['"fixed"'].coverage > 0.85
