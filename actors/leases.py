@@ -218,7 +218,9 @@ class Leases:
         """Its worker died or cannot be reached. It may be measuring still, and answers a ping only after that."""
         state = "cannot be reached" if isinstance(error, ActorUnavailableError) else "died"
         seat.look_at = time.monotonic() + sum(self._patience(seat, lease) for lease in seat.leases)
-        seat.away, seat.ask_at, seat.blocks, seat.measured, seat.resident, seat.worn = True, 0.0, 0, 0, 0, False
+        seat.away, seat.ask_at, seat.worn = True, 0.0, False
+        seat.blocks = seat.measured = seat.resident = 0
+        seat.raised.clear()
         yield Notice(f"worker {seat.number} {state}; its blocks are leased again")
         yield from self._lost(seat, in_one_line(error))
 

@@ -180,10 +180,10 @@ class ZarrStore:
         try:
             return self._write(block, measured, device, seconds)
         except Exception as error:
-            why = "it was removed" if self._is_gone else first_line(error)
-            known = isinstance(error, StoreError) and not self._is_gone
-            reason = error if known else f"{self.url} cannot be written: {why}"
-            raise StoreError(f"{reason}; what is committed is whole: mend it and run again") from None
+            if self._is_gone or not isinstance(error, StoreError):
+                why = "it was removed" if self._is_gone else first_line(error)
+                error = StoreError(f"{self.url} cannot be written: {why}")
+            raise StoreError(f"{error}; what is committed is whole: mend it and run again") from None
 
     @property
     def _is_gone(self) -> bool:

@@ -29,7 +29,7 @@ def resolve(device: str) -> str:
 
 @cache
 def describe(device: str) -> str:
-    """The model of a device: `cuda: NVIDIA H100 80GB HBM3`, `cpu: Intel(R) Xeon(R) Processor, sapphirerapids`, where
+    """The model of a device: `cuda: NVIDIA H100 80GB HBM3`, `cpu: AMD EPYC, znver3`, where
     the last word is LLVM's for the instructions it has."""
     if device == "cuda":
         import torch
