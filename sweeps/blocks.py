@@ -18,6 +18,7 @@ import numpy as np
 from sweeps import randomness
 from sweeps.axes import Value
 from sweeps.errors import SpecError
+from sweeps.inputs.files import content
 from sweeps.statistic import Points
 from sweeps.sweep import MAX_BLOCK_VALUES, MAX_POINTS_PER_BLOCK, Sweep
 
@@ -233,12 +234,12 @@ def points_of(sweep: Sweep, block: Block) -> Points:
 
 def keys_of(sweep: Sweep, points: Points) -> np.ndarray:
     """Stream keys (points,) uint64. Parameters at their defaults are left out of a point's values, so that a
-    statistic can gain a parameter without changing the numbers it gave before."""
+    statistic can gain a parameter without changing the numbers it gave before; a user's file counts by its content."""
     fields = sweep.definition.parameters.model_fields
     defaults = {k: f.default for k, f in fields.items() if not f.is_required()}
 
     def text(name: str, value: Value) -> str:
-        return "" if name in defaults and value == defaults[name] else randomness.entry(name, value)
+        return "" if name in defaults and value == defaults[name] else randomness.entry(name, content(value))
 
     columns = []
     for name in sorted({*points.shared, *points.varying}):

@@ -30,6 +30,7 @@ from sweeps import catalog, randomness, statistics
 from sweeps.axes import MAX_POINTS, Axis, Value, plain, shown
 from sweeps.budget import Budget
 from sweeps.errors import SpecError, UnknownNameError, unknown
+from sweeps.inputs.files import content
 from sweeps.statistic import Parameters, Statistic
 from sweeps.stopping import Until
 
@@ -241,8 +242,8 @@ class Sweep(BaseModel):
             **({"keep": self.keep} if self.keep != "moments" else {}),
             **({f"until.{k}": v for k, v in self.until.model_dump().items()} if self.until else {}),
             "order of axes": list(self.axes),
-            **{f"axes.{k}": sorted(v) for k, v in self.axes.items()},
-            **{f"fixed.{k}": v for k, v in self.fixed.items() if v != defaults.get(k)},
+            **{f"axes.{k}": sorted(map(content, v)) for k, v in self.axes.items()},
+            **{f"fixed.{k}": content(v) for k, v in self.fixed.items() if v != defaults.get(k)},
         }
 
     @cached_property
@@ -351,6 +352,8 @@ def _checker(field: FieldInfo) -> Callable[[str, Sequence[Any]], tuple[Any, ...]
         except ValidationError as error:
             first = error.errors()[0]
             place, value = where.replace("[]", f"[{first['loc'][0]}]"), values[int(first["loc"][0])]
+            if first["type"] == "value_error":
+                raise ValueError(f"{place}: {first.get('ctx', {})['error']}") from None
             raise ValueError(f"{place} {_sentence(first['msg'])}, got {shown(value)}") from None
 
     return check
