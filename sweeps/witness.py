@@ -1,0 +1,129 @@
+"""A witness that a network is not injective: two different inputs with one output.
+
+A layer x -> ReLU(W x) whose active rows at x do not span R^n has a direction d orthogonal to them. As long as the
+inactive rows stay inactive, x + t d and x - t d have one output. The entries of W and x are floats, so rational
+numbers: d comes from fraction-free elimination (Bareiss, Math. Comp. 1968), and equality is checked without rounding.
+Beyond EXACT inputs the numbers would get too long; there d comes from a singular value decomposition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+Vector = list[Fraction]
+EXACT = 128
+"""Most inputs for which the witness is exact; it takes some ten seconds there."""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """`first` and `second`, float64 (n,), are inputs with one output; `why` says what makes them so.
+
+    `exact` holds them as the rational numbers for which equality was checked without rounding; without it they are
+    what they are, and their outputs are equal to within `difference`, the largest absolute one in float64.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    difference: float
+    why: str
+    exact: tuple[Vector, Vector] | None = None
+
+    @property
+    def distance(self) -> float:
+        """|first - second|."""
+        return float(np.linalg.norm(self.first - self.second))
+
+
+def of_layer(W: np.ndarray, x: np.ndarray, *, orthant: bool = False) -> Witness:
+    """Two inputs with one output, found from a direction x whose active rows do not span R^n.
+
+    `W` is float64 (m, n) and `x` float64 (n,); with `orthant` x is positive, and so are the two inputs.
+
+    Raises:
+        ValueError: the rows that are active at x do span.
+    """
+    if W.shape[1] > EXACT:
+        return _rounded(W, x, orthant)
+    rows = [[Fraction(v) for v in row] for row in W.tolist()]
+    middle = [Fraction(v) for v in x.tolist()]
+    heights = [_dot(row, middle) for row in rows]
+    active = [row for row, h in zip(rows, heights, strict=True) if h > 0]
+    d = _orthogonal_to(active, len(middle))
+    if d is None:
+        raise ValueError(f"the {len(active)} rows active at x span R^{len(middle)}; there is no witness in its cell")
+    d = [v / max(map(abs, d)) for v in d]
+    walls = [(h, _dot(row, d)) for row, h in zip(rows, heights, strict=True) if h <= 0]
+    if orthant:
+        walls += list(zip(middle, d, strict=True))
+    room = min((abs(h / slope) for h, slope in walls if slope), default=Fraction(1))
+    step = Fraction(float(room)) * Fraction(1023, 1024)  # below room, whichever way that is rounded
+    first, second = ([v + sign * step * w for v, w in zip(middle, d, strict=True)] for sign in (1, -1))
+    if first == second or _outputs(rows, first) != _outputs(rows, second):
+        raise ValueError("x lies on the border of its cell; give a direction on which no row vanishes")
+    one, other = (np.array([float(v) for v in end]) for end in (first, second))
+    return Witness(one, other, _difference(W, one, other), _why(len(active), W), (first, second))
+
+
+def _rounded(W: np.ndarray, x: np.ndarray, orthant: bool) -> Witness:
+    heights = W @ x
+    active = W[heights > 0]
+    if np.linalg.matrix_rank(active) == W.shape[1]:
+        raise ValueError(f"the {len(active)} rows active at x span R^{W.shape[1]}; there is no witness in its cell")
+    d = np.linalg.svd(active)[2][-1]
+    slopes = W[heights <= 0] @ d
+    room = np.abs(heights[heights <= 0]) / np.maximum(np.abs(slopes), 1e-300)
+    if orthant:
+        room = np.concatenate([room, x / np.maximum(np.abs(d), 1e-300)])
+    step = 0.999 * min(room.min(initial=np.inf), np.linalg.norm(x))
+    first, second = x + step * d, x - step * d
+    return Witness(first, second, _difference(W, first, second), _why(len(active), W))
+
+
+def _why(active: int, W: np.ndarray) -> str:
+    return f"{active} of {len(W)} neurons are active between them, and do not span R^{W.shape[1]}"
+
+
+def _outputs(rows: list[Vector], x: Vector) -> Vector:
+    return [max(_dot(row, x), Fraction(0)) for row in rows]
+
+
+def _difference(W: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.abs(np.maximum(W @ first, 0) - np.maximum(W @ second, 0)).max())
+
+
+def _dot(a: Vector, b: Vector) -> Fraction:
+    return sum((x * y for x, y in zip(a, b, strict=True)), Fraction(0))
+
+
+def _whole(row: Vector) -> list[int]:
+    """The row times the least common multiple of its denominators, powers of two where it came from floats."""
+    scale = max((v.denominator for v in row), default=1)
+    return [int(v * scale) for v in row]
+
+
+def _orthogonal_to(rows: list[Vector], n: int) -> Vector | None:
+    """A vector orthogonal to all rows, or None if they span R^n."""
+    left, pivots, previous = [_whole(row) for row in rows], list[int](), 1
+    reduced = list[list[int]]()
+    for column in range(n):
+        at = next((i for i, row in enumerate(left) if row[column]), None)
+        if at is None:
+            continue
+        top = left.pop(at)
+        left = [
+            [(top[column] * v - row[column] * t) // previous for v, t in zip(row, top, strict=True)] for row in left
+        ]
+        previous = top[column]
+        pivots.append(column)
+        reduced.append(top)
+    free = next((c for c in range(n) if c not in pivots), None)
+    if free is None:
+        return None
+    d = [Fraction(int(c == free)) for c in range(n)]
+    for column, row in zip(reversed(pivots), reversed(reduced), strict=True):
+        d[column] = -sum((row[c] * d[c] for c in range(column + 1, n)), Fraction(0)) / row[column]
+    return d
