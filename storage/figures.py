@@ -21,21 +21,21 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from storage import marks
+from storage.marks import HALO, INK
 from storage.query import outcomes
 from sweeps import statistics
 from sweeps.errors import SpecError, unknown
-from sweeps.statistic import Reference
+from sweeps.statistic import Curve, Reference
 
 FORMATS = (".png", ".svg", ".pdf")
 MAX_LINES = 8
 MAX_PANELS = 12
 MAX_LINE_POINTS, MAX_CELLS = 2000, 400  # along x; along a side of a heat map
-HALO: list[Any] = [withStroke(linewidth=2.5, foreground="white", alpha=0.6)]
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
-INK, FAINT = "#333333", "#888888"
+FAINT = "#888888"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Plot:
     theory: xr.DataArray | None
     roles: Roles
     references: tuple[Reference, ...]
+    curves: tuple[Curve, ...]
     notes: tuple[str, ...]
 
     @property
@@ -125,10 +126,10 @@ def _read(ds: xr.Dataset, outcome: str) -> Plot:
     if not ds[outcome].size:
         raise SpecError(f"nothing to draw: the selection of {outcome!r} is empty; select fewer axes")
     ds = _ascending(ds, outcome)
-    marks = statistics.get(ds.attrs["statistic"]).references
+    statistic = statistics.get(ds.attrs["statistic"])
     if not ds[outcome].dims:
         ds = ds.expand_dims(next((str(c) for c in ds[outcome].coords), "point"))
-    chosen = roles(ds[outcome], frozenset(r.parameter for r in marks))
+    chosen = roles(ds[outcome], frozenset(r.parameter for r in statistic.references))
     shown = ds[[n for n in ds if str(n) in (outcome, *(f"{outcome}_{s}" for s in ("ci_low", "ci_high", "theory")))]]
     places = _shown(ds[outcome], chosen)
     cut = tuple(f"{len(p)} of {ds.sizes[d]} values of {d}" for d, p in places.items() if len(p) < ds.sizes[d])
@@ -138,7 +139,8 @@ def _read(ds: xr.Dataset, outcome: str) -> Plot:
     theory = theory if theory is not None and theory.notnull().any() else None
     low, high = shown[f"{outcome}_ci_low"], shown[f"{outcome}_ci_high"]
     notes = cut + (_heat_notes(shown[outcome], theory) if chosen.y else ())
-    return Plot(shown[outcome], low, high, theory, chosen, marks, notes)
+    curves = tuple(c for c in statistic.curves if (c.outcome, c.parameter) == (outcome, chosen.x))
+    return Plot(shown[outcome], low, high, theory, chosen, statistic.references, curves, notes)
 
 
 def _ascending(ds: xr.Dataset, outcome: str) -> xr.Dataset:
@@ -170,6 +172,10 @@ def thinned(size: int, most: int) -> np.ndarray:
 
 def _numeric(array: xr.DataArray, name: str) -> bool:
     return name not in array.coords or array[name].dtype.kind in "iuf"
+
+
+def _numeric_or_none(array: xr.DataArray, name: str) -> str | None:
+    return name if _numeric(array, name) else None
 
 
 # --- painting ---
@@ -217,7 +223,8 @@ def _lines(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float
             where = {"transform": axes.transAxes, "ha": "center", "backgroundcolor": "white"}
             axes.text(0.5, 0.5, "no draws yet", color=FAINT, **where)
     _name_axes(figure, panels, plot, label_of(plot.mean.attrs, plot.mean.name))
-    _mark(panels, plot)
+    marks.curves(panels, plot.curves, float(x.min()))
+    marks.references(panels, plot.references, _numeric_or_none(plot.mean, plot.roles.x), None)
     _legend(figure, plot, colours, confidence, INK if common else FAINT)
 
 
@@ -230,6 +237,7 @@ def _legend(figure: Figure, plot: Plot, colours: Sequence[Any], confidence: floa
     handles.append(Patch(facecolor=FAINT, alpha=0.35, label=f"{100 * confidence:g}% interval"))
     if plot.theory is not None:
         handles.append(Line2D([], [], color=theory, linestyle="--", linewidth=1.3, label="theory"))
+    handles += marks.handles(plot.curves)
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
 
 
@@ -272,7 +280,7 @@ def _heat_maps(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: f
         bar = figure.colorbar(image, ax=list(panels), label=textwrap.fill(label, 45), aspect=30, ticks=levels)
         bar.ax.tick_params(labelsize=8)
     _name_axes(figure, panels, plot, label_of(plot.mean[y].attrs, y))
-    _mark(panels, plot)
+    marks.references(panels, plot.references, *(_numeric_or_none(plot.mean, d) for d in (x, y)))
 
 
 def _contours(axes: Axes, plot: Plot, theory: np.ndarray, levels: Sequence[float]) -> None:
@@ -285,44 +293,6 @@ def _contours(axes: Axes, plot: Plot, theory: np.ndarray, levels: Sequence[float
         at = [_positions(plot.mean, d) for d in (plot.roles.x, str(plot.roles.y))]
         lines = axes.contour(*at, theory, levels=inside, colors=INK, linestyles="--", linewidths=1.1)
         lines.set_path_effects(HALO)
-
-
-def _mark(panels: Sequence[Axes], plot: Plot) -> None:
-    """Lines at reference values inside the range shown; named in the first panel."""
-    for reference in plot.references:
-        for name, along in ((plot.roles.x, "x"), (plot.roles.y, "y")):
-            if name is None or name != reference.parameter or not _numeric(plot.mean, name):
-                continue
-            for i, axes in enumerate(panels):
-                _mark_one(axes, along, reference, named=i == 0)
-
-
-def _mark_one(axes: Axes, along: str, reference: Reference, *, named: bool) -> None:
-    low, high = axes.get_xlim() if along == "x" else axes.get_ylim()
-    if not low <= reference.value <= high:
-        return
-    line = axes.axvline if along == "x" else axes.axhline
-    line(reference.value, color=INK, linestyle=":", linewidth=1.2, zorder=4, path_effects=HALO)
-    if named and along == "x":
-        low_end = _busy_above(axes, reference.value)
-        where = {"xy": (reference.value, 0.02 if low_end else 0.98), "xycoords": axes.get_xaxis_transform()}
-        text = axes.annotate(
-            reference.label, **where, xytext=(-3, 0), textcoords="offset points", rotation=90, ha="right"
-        )
-        text.set_verticalalignment("bottom" if low_end else "top")
-    elif named:
-        where = {"xy": (0.98, reference.value), "xycoords": axes.get_yaxis_transform(), "xytext": (0, 3)}
-        text = axes.annotate(reference.label, **where, textcoords="offset points", va="bottom", ha="right")
-    else:
-        return
-    text.set(fontsize=8, color=INK, path_effects=HALO, zorder=5)
-
-
-def _busy_above(axes: Axes, x: float) -> bool:
-    """Whether the curves near x are in the upper half, so that a label had better stand below."""
-    curves = [np.asarray(line.get_data(), dtype=float) for line in axes.lines if len(line.get_xdata()) > 2]  # type: ignore[arg-type]
-    near = [c[1, np.abs(c[0] - x).argmin()] for c in curves]
-    return bool(near) and bool(np.nanmedian(near) > np.mean(axes.get_ylim()))
 
 
 # --- axes and words ---
