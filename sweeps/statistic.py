@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from sweeps import randomness
+from sweeps.witness import Witness
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +64,20 @@ class Reference:
     value: float
     label: str
     source: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What an outcome tends to along one parameter, in a limit of the others, to draw beside what is measured.
+
+    values(parameter) -> (len,) of a sorted float64 array (len,), NaN where it is not known.
+    """
+
+    outcome: str
+    parameter: str
+    label: str
+    source: str
+    values: Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -157,6 +172,7 @@ class Statistic:
         may depend on the batch shape (BLAS) must give it; launches are padded to it. None: the kernel treats each
         network by itself, and a launch may hold any number.
     memory(parameters) -> bytes a network needs during a launch.
+    witness(networks) -> for a run of one network, two inputs with one output, or None where there are none.
     """
 
     name: str
@@ -172,6 +188,8 @@ class Statistic:
     theory: Theory | None = None
     theory_note: str = ""
     references: tuple[Reference, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    witness: Callable[[Networks], Witness | None] | None = None
 
     def outcome(self, name: str) -> Outcome:
         return next(o for o in self.outcomes if o.name == name)
