@@ -32,7 +32,7 @@ THRESHOLDS = (
     Reference("alpha", 6.6980, "full RSB (n to infinity)", "replica, conjectured exact: " + _REPLICA),
     Reference(
         "alpha",
-        7.647694914882,
+        7.647694935435,
         "RS, plain RDT (n to infinity)",
         "rigorous upper bound: Stojnic, arXiv 2410.20646; replica symmetric value: " + _REPLICA,
     ),
@@ -85,7 +85,7 @@ def binomial_cdf(trials: int, k: int) -> float:
 
 def expected_cells(m: int, n: int, k: int) -> float:
     """Expected number of cells with at most k-1 active rows; at least P(k* < k) (first moment)."""
-    return 2 * sum(comb(m - 1, i) for i in range(n)) * binomial_cdf(m, k - 1)
+    return 2 * sum(comb(m - 1, i) for i in range(n)) * sum(comb(m, i) for i in range(k)) / 2**m
 
 
 def expected_vertices(m: int, n: int, k: int) -> float:
@@ -96,10 +96,16 @@ def expected_vertices(m: int, n: int, k: int) -> float:
 def euler_characteristic(m: int, n: int, k: int) -> float:
     """Expected Euler characteristic of the union, on the sphere, of the cells with at most k-1 active rows.
 
-    Faces of dimension j are 2 C(m, n-1-j) sum_{i<=j} C(m-n+j, i); a face counts if its active rows are few.
+    Faces of dimension j are 2 C(m, n-1-j) sum_{i<=j} C(m-n+j, i); a face counts if its active rows are few. Their
+    alternating sum is the coefficient of y^(n-1) w^(k-1) in 2^(1-m) (1 + w + y (1-w))^m / ((1 - y^2) (1 - w)), taken
+    here in whole numbers.
     """
-    total = 0.0
-    for j in range(n):
-        faces = 2 * comb(m, n - 1 - j) * sum(comb(m - n + j, i) for i in range(j + 1))
-        total += (-1) ** j * faces * binomial_cdf(m - n + 1 + j, k - 1)
-    return total
+    total = sum(comb(m, j) * _krawtchouk(k - 1, j - 1, m - 1) for j in range(n - 1, -1, -2))
+    return total / 2 ** (m - 1)
+
+
+def _krawtchouk(k: int, j: int, m: int) -> int:
+    """Coefficient of w^k in (1 - w)^j (1 + w)^(m - j), j >= -1."""
+    if j < 0:
+        return sum(comb(m + 1, i) for i in range(k + 1))
+    return sum((-1) ** i * comb(j, i) * comb(m - j, k - i) for i in range(k + 1))
