@@ -281,7 +281,9 @@ def show(
 def plot(
     store: StoreUrl,
     select: Select = None,
-    outcome: OutcomeName = None,
+    outcome: Annotated[
+        list[str] | None, typer.Option("--outcome", "-o", help="by default the first one; several get a panel each")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="a .png, .svg or .pdf; by default named after store and outcome")
     ] = None,
@@ -293,12 +295,19 @@ def plot(
     from storage.figures import draw, save
     from storage.query import open_sweep
     from storage.query import select as choose
+    from storage.side_by_side import side_by_side
 
     dataset = choose(open_sweep(store), select or [])
-    name = outcome or describe.first_outcome(dataset)
+    names = outcome or [describe.first_outcome(dataset)]
+    if len(names) > 1 and histogram:
+        raise SpecError(f"--histogram is of one outcome, got {', '.join(names)}")
     ending = "-histogram.png" if histogram else ".png"
-    path = out or Path(f"{Path(store.rstrip('/')).name.removesuffix('.zarr')}-{name}{ending}")
-    save((draw_histogram if histogram else draw)(dataset, outcome), path)
+    path = out or Path(f"{Path(store.rstrip('/')).name.removesuffix('.zarr')}-{'-'.join(names)}{ending}")
+    if len(names) > 1:
+        figure = draw(side_by_side(dataset, names))
+    else:
+        figure = (draw_histogram if histogram else draw)(dataset, names[0])
+    save(figure, path)
     typer.echo(f"wrote {path}")
 
 

@@ -36,6 +36,7 @@ MAX_PANELS = 12
 MAX_LINE_POINTS, MAX_CELLS = 2000, 400  # along x; along a side of a heat map
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 FAINT = "#888888"
+OUTCOMES = "outcome"  # the dimension of storage.side_by_side: panels, unless nothing else gives the lines
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def roles(mean: xr.DataArray, referenced: frozenset[str] = frozenset()) -> Roles
         return _numeric(mean, name) and not counted, name in referenced and mean.sizes[name] > 3, mean.sizes[name]
 
     x = max(long, key=rank)
-    rest = sorted((d for d in long if d != x), key=lambda d: -mean.sizes[d])
+    rest = sorted((d for d in long if d != x), key=lambda d: (d == OUTCOMES, -mean.sizes[d]))
     if rest and mean.sizes[rest[0]] > MAX_LINES:
         return Roles(x, y=rest[0], panels=tuple(rest[1:]))
     return Roles(x, hue=rest[0] if rest else None, panels=tuple(rest[1:]))

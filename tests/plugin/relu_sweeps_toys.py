@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from sweeps.statistic import Dim, Networks, Outcome, Parameters, Points, Reference, Statistic
+from sweeps.statistic import Curve, Dim, Networks, Outcome, Parameters, Points, Reference, Statistic
 
 
 class ToyParameters(Parameters):
@@ -57,6 +57,7 @@ TOY = Statistic(
     theory=theory_toy,
     theory_note="exact",
     references=(Reference("shift", 1.0, "one", "none"),),
+    curves=(Curve("root", "shift", "absolute", "none", np.abs),),
 )
 
 

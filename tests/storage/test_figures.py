@@ -13,6 +13,7 @@ import xarray as xr
 from actors.inline import Inline
 from storage.figures import MAX_PANELS, draw, geometric, roles, save
 from storage.query import open_sweep
+from storage.side_by_side import side_by_side
 from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
 from sweeps.errors import SpecError, UnknownNameError
@@ -174,3 +175,43 @@ def test_a_figure_of_a_sweep_with_until_says_how_many_draws_its_points_took(toy)
     assert "unfinished" not in title
     assert "as narrow" not in title
     assert "64 draws a point · as narrow as asked for at 0 of 5 points" in titled(0.01)[1]
+
+
+def test_outcomes_side_by_side_are_a_panel_each(toy_ds: xr.Dataset) -> None:
+    part = toy_ds.sel(colour="red")
+    both = side_by_side(part, ["level", "root"])
+    for suffix in ("", "_ci_low", "_n"):
+        for name in ("level", "root"):
+            found = both[f"level and root{suffix}"].sel(outcome=name, drop=True)
+            xr.testing.assert_equal(found, part[name + suffix])
+    assert both["level and root_theory"].sel(outcome="root").isnull().all()  # it has none
+    figure = draw(both)
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in panels] == ["outcome = level", "outcome = root"]
+    shown = [line.get_ydata() for line in panels[1].lines if len(line.get_ydata()) == 5]
+    assert np.array_equal(shown[0], part["root"].isel(size=0).values, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["level", "walk"], "must have the same dims"),
+        (["level", "positive"], "must have the same kind, got 'real' of 'level' and 'proportion' of 'positive'"),
+        (["level", "level"], "given twice"),
+        (["level", "rot"], "did you mean 'root'"),
+    ],
+)
+def test_outcomes_that_do_not_go_together(toy_ds: xr.Dataset, names: list[str], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        side_by_side(toy_ds, names)
+
+
+def test_limits_are_curves_within_what_is_measured(toy_ds: xr.Dataset) -> None:
+    figure = draw(toy_ds.sel(colour="red"), "root")
+    [curve] = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 100]
+    x, y = (np.asarray(v) for v in curve.get_data())
+    assert x.min() == -1
+    assert np.array_equal(y, np.abs(x))
+    assert figure.axes[0].get_ylim()[1] < 2
+    assert "absolute" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert not [line for line in draw(toy_ds, "positive").axes[0].lines if len(line.get_xdata()) > 100]
