@@ -157,6 +157,8 @@ class Statistic:
         may depend on the batch shape (BLAS) must give it; launches are padded to it. None: the kernel treats each
         network by itself, and a launch may hold any number.
     memory(parameters) -> bytes a network needs during a launch.
+    realised: parameters that a network meets only approximately, such as a ratio of whole numbers, each with
+        (parameters) -> the value that it has.
     """
 
     name: str
@@ -172,6 +174,7 @@ class Statistic:
     theory: Theory | None = None
     theory_note: str = ""
     references: tuple[Reference, ...] = ()
+    realised: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
 
     def outcome(self, name: str) -> Outcome:
         return next(o for o in self.outcomes if o.name == name)
