@@ -92,7 +92,7 @@ def _check(ds: xr.Dataset, outcome: str, axis: str, level: float) -> None:
     if ds[outcome].attrs["kind"] != "proportion":
         proportions = [o for o in outcomes(ds) if ds[o].attrs["kind"] == "proportion"]
         raise SpecError(
-            f"outcome {outcome!r} is a {ds[outcome].attrs['kind']} number and crosses no level as a proportion does; "
+            f"outcome {outcome!r} is a {ds[outcome].attrs['kind']} one, and only a proportion crosses a level; "
             f"proportions: {', '.join(proportions) or 'none'}"
         )
     if axis not in ds[outcome].dims and axis not in ds[outcome].coords:
@@ -182,13 +182,15 @@ def _unfit(curve: Curve, axis: str, level: float) -> str:
     defined = curve.draws > 0
     if defined.sum() < 2:
         return f"{defined.sum()} points along {axis} have draws that are defined"
-    share = curve.successes[defined] / curve.draws[defined]
+    if not _is_monotone(curve):
+        return f"neither rises nor falls steadily along {axis}"
+    share = _isotonic(curve)[defined]
     [where] = crossing(curve.x, curve.successes[None], curve.draws, level)
     if np.isposinf(where):
         return f"below {level:g} at every {axis}: at most {share.max():.3g}"
     if np.isneginf(where):
         return f"above {level:g} at every {axis}: at least {share.min():.3g}"
-    return "" if _is_monotone(curve) else f"neither rises nor falls steadily along {axis}"
+    return ""
 
 
 def _of_theory(ds: xr.Dataset, outcome: str, level: float) -> float:

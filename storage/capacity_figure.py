@@ -177,7 +177,10 @@ def _references(axes: Axes, half: xr.Dataset, references: list[Reference]) -> No
 
 
 def _legend(figure: Figure, half: xr.Dataset, fitted: xr.Dataset, hue: str | None, colours: list[Any]) -> None:
-    size, smallest = fitted.attrs["size"], half[fitted.attrs["size"]].values[0]
+    size = fitted.attrs["size"]
+    smallest = (
+        f"the smallest {size}" if hue or not usable(half).any() else f"{size} = {half[size].values[usable(half)][0]:g}"
+    )
     handles: list[Any] = []
     if hue:
         names = [value_at(half["half_point"], hue, i) for i in range(len(colours))]
@@ -193,7 +196,7 @@ def _legend(figure: Figure, half: xr.Dataset, fitted: xr.Dataset, hue: str | Non
             markersize=5,
             linestyle="--",
             markerfacecolor="white",
-            label=f"without {size} = {smallest:g}",
+            label=f"without {smallest}",
             **look,
         ),
         Patch(alpha=0.35, label=f"{100 * half.attrs['confidence']:g}% interval", **look),

@@ -23,7 +23,7 @@ import xarray as xr
 from storage.capacity import check_numeric
 from sweeps.errors import SpecError, unknown
 
-EXPONENTS = np.geomspace(0.05, 8, 400)
+EXPONENTS = np.geomspace(0.05, 8, 200)
 PARAMETERS = ("limit", "amplitude", "exponent")
 
 
@@ -117,24 +117,31 @@ def fit(n: np.ndarray, values: np.ndarray, deviation: np.ndarray, exponent: floa
     """Least-squares fits of sets of half-points (sets, sizes) at sizes n, weighted by `deviation` (sizes,)."""
     exponents = EXPONENTS if exponent is None else np.array([exponent])
     finite = np.asarray(np.isfinite(values).all(axis=1))
-    target = np.where(finite[:, None], values, 0.0) / deviation
-    base, _ = np.linalg.qr(_design(n, exponents, deviation))  # (exponents, sizes, 2)
-    chi2 = (target**2).sum(axis=1, keepdims=True) - (np.einsum("esk,rs->rek", base, target) ** 2).sum(axis=2)
+    weight = deviation**-2 / (deviation**-2).sum()
+    y = np.where(finite[:, None], values, 0.0)
+    mean = y @ weight
+    off = (y - mean[:, None]) / deviation
+    _, column = _column(n, exponents, weight, deviation)
+    share = off @ (column / np.linalg.norm(column, axis=1, keepdims=True)).T  # (sets, exponents)
+    chi2 = (off**2).sum(axis=1, keepdims=True) - share**2
     best = chi2.argmin(axis=1)
     chosen = _refined(chi2, best) if exponent is None else exponents[best]
-    design = _design(n, chosen, deviation)
-    base, upper = np.linalg.qr(design)
-    limit, amplitude = np.linalg.solve(upper, np.einsum("rsk,rs->rk", base, target)[..., None])[..., 0].T
-    least = ((target - limit[:, None] * design[..., 0] - amplitude[:, None] * design[..., 1]) ** 2).sum(axis=1)
+    middle, column = _column(n, chosen, weight, deviation)
+    amplitude = (column * off).sum(axis=1) / (column**2).sum(axis=1)
+    least = ((off - amplitude[:, None] * column) ** 2).sum(axis=1)
+    limit = mean - amplitude * middle
     if exponent is None:
         limit = np.where(best == 0, np.copysign(np.inf, amplitude), limit)
     return Fit(*(np.where(finite, a, np.nan) for a in (limit, amplitude, chosen, least)))
 
 
-def _design(n: np.ndarray, exponents: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Weighted columns 1 and -n^-exponent (exponents, sizes, 2)."""
+def _column(
+    n: np.ndarray, exponents: np.ndarray, weight: np.ndarray, deviation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the amplitude multiplies, -n^-exponent: its mean (exponents,) and its weighted rest (exponents, sizes)."""
     power = -(n ** -exponents[:, None])
-    return np.stack([np.ones_like(power), power], axis=2) / deviation[:, None]
+    mean = power @ weight
+    return mean, (power - mean[:, None]) / deviation
 
 
 def _refined(chi2: np.ndarray, best: np.ndarray) -> np.ndarray:
