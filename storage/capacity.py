@@ -3,8 +3,8 @@
 A curve is a proportion measured at x_1 < ... < x_k: y_i successes in n_i draws. The estimate is the place where its
 isotonic regression (Ayer, Brunk, Ewing, Reid, Silverman, "An empirical distribution function for sampling with
 incomplete information", Annals of Mathematical Statistics 26, 1955) crosses the level, linear between the two points
-beside the crossing. It assumes that the curve rises, or falls, and nothing of its form: the usual two-parameter probit
-fit is off by ten of its standard errors on the exact law of injectivity at n = 2 (docs/capacity.md).
+beside the crossing. It assumes that the curve rises, or falls, and nothing of its form: the usual two-parameter
+probit fit is off by 15 of its standard errors on the exact law of injectivity at n = 2 (docs/capacity.md).
 
 With s_c = sum_{i <= c} (y_i - level n_i), the regression is below the level up to the first minimum of s and not below
 it after; beside it are max_j mean(j..c) and min_j mean(c+1..j), means weighted by draws. So a thousand bootstrap

@@ -23,7 +23,7 @@ import xarray as xr
 from storage.capacity import check_numeric
 from sweeps.errors import SpecError, unknown
 
-EXPONENTS = np.geomspace(0.05, 8, 200)
+EXPONENTS = np.geomspace(0.05, 8, 400)
 PARAMETERS = ("limit", "amplitude", "exponent")
 
 

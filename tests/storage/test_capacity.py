@@ -19,6 +19,7 @@ from sweeps.blocks import plan
 from sweeps.errors import SpecError, UnknownNameError
 from sweeps.run import perform
 from sweeps.statistics.injectivity import rows
+from sweeps.sweep import Sweep
 from sweeps.theory.injectivity import injective_probability
 from tests.conftest import toy_spec
 
@@ -206,8 +207,6 @@ def test_wrong_questions_are_refused() -> None:
 
 def test_a_store_is_read_with_its_theory_and_its_other_dimensions() -> None:
     sweep = {"axes": {"size": [1, 4], "shift": {"linspace": [-2, 2, 9]}, "colour": ["red", "blue"]}, "draws": 64}
-    from sweeps.sweep import Sweep
-
     store = ZarrStore.create("toy.zarr", Sweep.of(toy_spec(**sweep)))
     cut = plan(store.sweep)
     for i in range(len(cut)):
