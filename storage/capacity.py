@@ -107,7 +107,9 @@ def _check(ds: xr.Dataset, outcome: str, axis: str, level: float) -> None:
 def check_numeric(array: xr.DataArray, axis: str) -> None:
     """Refuse an axis of names or truth values."""
     if array[axis].dtype.kind not in "iuf":
-        raise SpecError(f"axis {axis!r} is not numeric, its values are {', '.join(map(str, array[axis].values[:4]))}")
+        raise SpecError(
+            f"axis {axis!r} is not numeric, its values are {', '.join(map(str, array[axis].values.ravel()[:4]))}"
+        )
 
 
 def _along(ds: xr.Dataset, outcome: str, axis: str, coordinate: xr.DataArray | None) -> xr.DataArray:

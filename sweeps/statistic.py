@@ -174,7 +174,7 @@ class Statistic:
     theory: Theory | None = None
     theory_note: str = ""
     references: tuple[Reference, ...] = ()
-    realised: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
+    realised: Mapping[str, Callable[[Any], float]] = field(default_factory=dict, hash=False)
 
     def outcome(self, name: str) -> Outcome:
         return next(o for o in self.outcomes if o.name == name)

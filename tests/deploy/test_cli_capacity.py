@@ -78,6 +78,10 @@ def test_too_few_sizes_say_so(sweeps: Run, store: str) -> None:
         ),
         (("-o", "positive"), "unknown axis 'alpha'; known: colour, shift, size"),
         (("-o", "positive", "--axis", "colour"), "axis 'colour' is not numeric, its values are red, blue"),
+        (
+            ("-o", "positive", "--axis", "colour", "-s", "colour=red"),
+            "axis 'colour' is not numeric, its values are red",
+        ),
         ((*POSITIVE, "--level", "1"), "level must lie between 0 and 1, got 1"),
         ((*POSITIVE, "--level", "nan"), "level must lie between 0 and 1, got nan"),
         ((*POSITIVE, "-s", "shift=0"), "axis 'shift' has 1 of the at least 2 values"),
