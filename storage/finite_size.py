@@ -123,9 +123,9 @@ def fit(n: np.ndarray, values: np.ndarray, deviation: np.ndarray, exponent: floa
     off = (y - mean[:, None]) / deviation
     _, column = _column(n, exponents, weight, deviation)
     share = off @ (column / np.linalg.norm(column, axis=1, keepdims=True)).T  # (sets, exponents)
-    chi2 = (off**2).sum(axis=1, keepdims=True) - share**2
-    best = chi2.argmin(axis=1)
-    chosen = _refined(chi2, best) if exponent is None else exponents[best]
+    explained = np.square(share, out=share)  # what an exponent takes off the sum of squares
+    best = explained.argmax(axis=1)
+    chosen = _refined(explained, best) if exponent is None else exponents[best]
     middle, column = _column(n, chosen, weight, deviation)
     amplitude = (column * off).sum(axis=1) / (column**2).sum(axis=1)
     least = ((off - amplitude[:, None] * column) ** 2).sum(axis=1)
@@ -144,10 +144,10 @@ def _column(
     return mean, (power - mean[:, None]) / deviation
 
 
-def _refined(chi2: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """The exponents (sets,) of the parabolas through the least of each chi2 (sets, exponents) and its neighbours."""
+def _refined(explained: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """The exponents (sets,) at the tops of the parabolas through the most `explained` (sets, exponents) and beside."""
     inner = np.clip(best, 1, len(EXPONENTS) - 2)
-    left, middle, right = (np.take_along_axis(chi2, inner[:, None] + d, 1)[:, 0] for d in (-1, 0, 1))
-    bend = left - 2 * middle + right
-    shift = np.divide(left - right, 2 * bend, out=np.zeros_like(bend), where=(bend > 0) & (best == inner))
+    left, middle, right = (np.take_along_axis(explained, inner[:, None] + d, 1)[:, 0] for d in (-1, 0, 1))
+    bend = 2 * middle - left - right
+    shift = np.divide(right - left, 2 * bend, out=np.zeros_like(bend), where=(bend > 0) & (best == inner))
     return EXPONENTS[best] * (EXPONENTS[1] / EXPONENTS[0]) ** np.clip(shift, -1, 1)

@@ -119,7 +119,7 @@ def slow_crossing(x: np.ndarray, successes: np.ndarray, draws: np.ndarray, level
 
 def test_crossing_is_that_of_the_isotonic_regression() -> None:
     random = np.random.default_rng(2)
-    for _ in range(2000):
+    for _ in range(1000):
         points = int(random.integers(1, 8))
         x = np.cumsum(random.uniform(0.1, 1, points))
         draws = random.integers(0, 6, points).astype(float)
@@ -151,8 +151,8 @@ def test_a_curve_without_a_half_point_says_why(case: str) -> None:
 
 def test_noise_is_not_taken_for_a_curve_that_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "REPLICATES", 2)
-    p = np.tile(np.clip((ALPHA - 1) / 8, 0, 1) * 0.2 + 0.4, (500, 1))
-    found = half_points(swept(p, 20, n=2, sweep=np.arange(500)))
+    p = np.tile(np.clip((ALPHA - 1) / 8, 0, 1) * 0.2 + 0.4, (300, 1))
+    found = half_points(swept(p, 20, n=2, sweep=np.arange(300)))
     assert not found.reason.str.startswith("neither").any()
 
 
@@ -236,7 +236,7 @@ def planted(deviation: Any, sets: int, n: np.ndarray = SIZES, seed: int = 5, tru
     limit, amplitude, exponent = truth
     shape = (sets, len(n))
     value = limit - amplitude * n**-exponent + deviation * random.standard_normal(shape)
-    replicates = value[..., None] + np.broadcast_to(deviation, shape)[..., None] * random.standard_normal((*shape, 300))
+    replicates = value[..., None] + np.broadcast_to(deviation, shape)[..., None] * random.standard_normal((*shape, 200))
     low, high = np.quantile(replicates, [0.025, 0.975], axis=-1)
     dims = ("set", "n")
     variables = {"half_point": (dims, value), "ci_low": (dims, low), "ci_high": (dims, high)}
@@ -258,7 +258,7 @@ def test_a_planted_law_is_found_again(truth: tuple) -> None:
 @pytest.mark.parametrize("exponent", [None, 0.75])
 @pytest.mark.parametrize("deviation", [0.03, 0.005])
 def test_the_interval_of_the_limit_covers_as_often_as_it_says(deviation: float, exponent: float | None) -> None:
-    sets = 200
+    sets = 150
     found = scaling(planted(deviation, sets), exponent=exponent).sel(without=0)
     for name, truth in zip(
         ("limit", "amplitude") if exponent else ("limit", "amplitude", "exponent"), TRUTH, strict=False
