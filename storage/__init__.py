@@ -4,13 +4,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from storage.capacity import half_points
     from storage.content import content_hash
     from storage.distributions import histogram, quantiles
+    from storage.finite_size import scaling
     from storage.query import open_sweep
 
-__all__ = ["content_hash", "histogram", "open_sweep", "quantiles"]
+__all__ = ["content_hash", "half_points", "histogram", "open_sweep", "quantiles", "scaling"]
 
-HOMES = {"content_hash": "content", "histogram": "distributions", "open_sweep": "query", "quantiles": "distributions"}
+HOMES = {
+    "content_hash": "content",
+    "half_points": "capacity",
+    "histogram": "distributions",
+    "open_sweep": "query",
+    "quantiles": "distributions",
+    "scaling": "finite_size",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -173,6 +173,8 @@ class Statistic:
         network by itself, and a launch may hold any number.
     memory(parameters) -> bytes a network needs during a launch.
     witness(networks) -> for a run of one network, two inputs with one output, or None where there are none.
+    realised: parameters that a network meets only approximately, such as a ratio of whole numbers, each with
+        (parameters) -> the value that it has.
     """
 
     name: str
@@ -190,6 +192,7 @@ class Statistic:
     references: tuple[Reference, ...] = ()
     curves: tuple[Curve, ...] = ()
     witness: Callable[[Networks], Witness | None] | None = None
+    realised: Mapping[str, Callable[[Any], float]] = field(default_factory=dict, hash=False)
 
     def outcome(self, name: str) -> Outcome:
         return next(o for o in self.outcomes if o.name == name)

@@ -113,4 +113,5 @@ STATISTIC = Statistic(
     theory=by_point(_theory, InjectivityParameters),
     theory_note="exact at n = 2, where m < 3n - 1 (never injective) and where m <= n + 2 (Wendel)",
     references=theory.THRESHOLDS,
+    realised={"alpha": lambda p: rows(p.n, p.alpha) / p.n},
 )

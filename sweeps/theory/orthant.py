@@ -2,8 +2,8 @@
 
 Rows of isotropic law cut the open orthant, a cone with conic intrinsic volumes v_j = C(n, j) / 2^n, into cells. Their
 expected number is sum_k C(m, k) h_k, with h_k the probability that k of the hyperplanes meet inside it: h_0 = 1 and, by
-the conic Crofton formula, h_k = 2 (v_{k+1} + v_{k+3} + ...). Schneider and Weil, "Stochastic and Integral Geometry", 2008,
-section 6.5; Amelunxen, Lotz, McCoy, Tropp, "Living on the edge", Information and Inference 2014 (arXiv 1303.6672).
+the conic Crofton formula, h_k = 2 (v_{k+1} + v_{k+3} + ...). Schneider and Weil, "Stochastic and Integral Geometry",
+2008, section 6.5; Amelunxen, Lotz, McCoy, Tropp, "Living on the edge", Information and Inference 2014.
 Each cell has any given pattern of active rows with probability 2^-m.
 
 A vertex is a ray where j coordinates and n-1-j rows vanish: in one of the C(n, j) faces of dimension n-j, whose orthant
