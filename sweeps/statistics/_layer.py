@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal, Self
 
 import numpy as np
@@ -10,9 +11,11 @@ from pydantic import Field, model_validator
 
 from sweeps.inputs import files
 from sweeps.networks import row_laws
-from sweeps.statistic import Networks, Parameters
+from sweeps.statistic import Curve, Networks, Parameters
 
 Domain = Literal["space", "orthant"]
+SOLVED = 25
+"""Values of alpha at which a limit curve is solved."""
 
 
 def row_count(n: int, alpha: float) -> int:
@@ -107,3 +110,22 @@ def draw(networks: Networks) -> np.ndarray:
 
 
 SHAPE = frozenset({"n", "alpha", "rows", "density", "taps", "image_rows", "matrix"})
+
+
+def limit_curves(outcome: str) -> tuple[Curve, ...]:
+    """Limits of k*/n for Gaussian rows as n grows, along alpha: two approximations of the replica method."""
+    source = "Maillard, Bandeira, Belius, Dokmanic, Nakajima, arXiv 2302.14112"
+    return (
+        Curve(outcome, "alpha", "RS, n to infinity: rigorous lower bound", source, partial(_limit, "rs")),
+        Curve(outcome, "alpha", "2-step RSB, n to infinity", source, partial(_limit, "2rsb")),
+    )
+
+
+def _limit(method: str, alpha: np.ndarray) -> np.ndarray:
+    """Solved at a few values, and smooth between them."""
+    from scipy.interpolate import PchipInterpolator
+
+    from sweeps.theory.limits import limit_curve
+
+    known = np.linspace(alpha[0], alpha[-1], SOLVED)
+    return PchipInterpolator(known, limit_curve(known, method))(alpha)

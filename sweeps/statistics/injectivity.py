@@ -1,86 +1,115 @@
 """Injectivity of one random ReLU layer x -> ReLU(W x), exactly.
 
-W has m = floor(alpha n + 1/2) rows N(0, I_n): rows may be scaled, so the variance does not matter. The layer is
-injective iff every x != 0 has at least n active neurons, that is iff k* = min #{i : <w_i, x> > 0} >= n, where
-k* comes from sweeps.networks.depth. Puthawala, Kothari, Lassas, Dokmanic, de Hoop, "Globally Injective ReLU
-Networks", JMLR 2022 (arXiv 2006.08464).
+W has m = floor(alpha n + 1/2) rows of a law in sweeps.networks.row_laws. The layer is injective iff the rows active at
+x span R^n for every x that no row is orthogonal to. In general position: iff k* = min #{i : <w_i, x> > 0} >= n.
+Puthawala, Kothari, Lassas, Dokmanic, de Hoop, "Globally Injective ReLU Networks", JMLR 2022 (arXiv 2006.08464).
+
+Rows in general position almost surely are searched by sweeps.networks.depth, the others by sweeps.networks.degenerate.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from sweeps.networks.depth import min_active
-from sweeps.statistic import Networks, Outcome, Parameters, Statistic, by_point
+from sweeps.networks import degenerate, depth
+from sweeps.networks.row_laws import GENERAL
+from sweeps.statistic import Networks, Outcome, Statistic, by_point
+from sweeps.statistics import _layer
+from sweeps.statistics._layer import Domain, LayerParameters
 from sweeps.theory import injectivity as theory
+from sweeps.theory import orthant
+from sweeps.witness import Witness, of_layer
 
-LIMIT = 10**10
-"""Most signs one draw may need: m rows at each of C(m, n-1) vertices. A few seconds at worst."""
-
-
-def rows(n: int, alpha: float) -> int:
-    """m, the number of rows: alpha n rounded, halves up."""
-    return math.floor(alpha * n + 0.5)
+MOST_VERTICES = {True: 10**12, False: 3 * 10**7}
+"""Most subsets of n-1 rows a draw may have, by whether most of them need no look."""
 
 
-def _signs(m: int, n: int) -> int:
-    return m * math.comb(m, n - 1)
-
-
-class InjectivityParameters(Parameters):
-    """One random layer of m = floor(alpha n + 1/2) neurons on n inputs."""
-
+class InjectivityParameters(LayerParameters):
     n: int = Field(
         ge=2,
-        le=7,
-        description="number of inputs; the exact count enumerates, so at most 7",
+        le=10,
+        description="number of inputs; the exact answer takes a time exponential in n",
         json_schema_extra={"unit": "1"},
     )
-    alpha: float = Field(
-        gt=0,
-        le=1e5,
-        description="expansion ratio m/n; the layer has m = floor(alpha n + 1/2) neurons",
-        json_schema_extra={"unit": "1"},
+    domain: Domain = Field("space", description='inputs: "space", all of R^n, or "orthant", x >= 0')
+    answer: Literal["count", "decision", "census"] = Field(
+        "count",
+        description='"decision" says only whether a layer is injective, which is faster; "count" finds k* as well; '
+        '"census" looks at every vertex and counts those with fewer than n active neurons, which is slow',
     )
+
+    @property
+    def searched(self) -> bool:
+        """Whether most vertices need no look."""
+        return self.rows in GENERAL and self.answer != "census"
+
+    def vertices(self, m: int) -> int:
+        """Subsets of rows that make a vertex."""
+        return math.comb(m + (self.n if self.domain == "orthant" else 0), self.n - 1)
 
     @model_validator(mode="after")
     def _feasible(self) -> Self:
-        n, m = self.n, rows(self.n, self.alpha)
-        if m < 1:
-            raise ValueError(f"alpha {self.alpha} at n {n} gives a layer without neurons; use alpha >= {0.5 / n}")
-        if _signs(m, n) > LIMIT:
-            low, high = 1, m  # the most rows that fit, by bisection
+        limit = MOST_VERTICES[self.searched]
+        if self.vertices(self.m) > limit:
+            low, high = 1, self.m  # the most rows that fit, by bisection
             while high - low > 1:
                 middle = (low + high) // 2
-                low, high = (middle, high) if _signs(middle, n) <= LIMIT else (low, middle)
+                low, high = (middle, high) if self.vertices(middle) <= limit else (low, middle)
             raise ValueError(
-                f"alpha {self.alpha} at n {n} means m = {m} rows and C(m, n-1) = {math.comb(m, n - 1):.3g} null "
-                f"vectors a draw, {_signs(m, n):.3g} signs, more than {LIMIT:.0e}; use alpha <= {low / n:.4g}"
+                f"alpha {self.alpha} at n {self.n} means m = {self.m} rows and {self.vertices(self.m):.3g} vertices a "
+                f"draw, more than the {limit:.0e} that rows = {self.rows!r}, answer = {self.answer!r} may have; use "
+                f"alpha <= {low / self.n:.4g} or a smaller n"
             )
         return self
 
 
 def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
-    n, m = networks["n"], rows(networks["n"], networks["alpha"])
-    least = min_active(networks.normals(0, m, n).astype(np.float64))
-    return {"min_active": least.astype(np.float64), "injective": (least >= n).astype(np.float64)}
+    W, n, positive = _layer.draw(networks), networks["n"], networks["domain"] == "orthant"
+    answer, unknown = networks["answer"], np.full(len(networks), np.nan)
+    least, vertices = unknown, unknown
+    if networks["rows"] not in GENERAL or answer == "census":
+        counted, injective, rays = degenerate.examine(W, orthant=positive)
+        least = unknown if answer == "decision" else counted
+        vertices = np.where(rays >= 0, rays, np.nan) if answer == "census" else unknown
+    elif answer == "decision":
+        injective = depth.injective(W, positive)
+    else:
+        least = depth.min_active(W, positive)
+        injective = least >= n
+    found = {"injective": injective, "min_active": least, "min_active_ratio": least / n, "vertices_below": vertices}
+    return {name: values.astype(np.float64) for name, values in found.items()}
+
+
+def _witness(networks: Networks) -> Witness | None:
+    (W,), positive = _layer.draw(networks), networks["domain"] == "orthant"
+    if networks["rows"] in GENERAL:
+        (injective,), (x,) = depth.inactive_direction(W[None], positive)
+    else:
+        x = degenerate.deficient_direction(W, orthant=positive)
+        injective = x is None
+    return None if injective else of_layer(W, x, orthant=positive)
 
 
 def _theory(p: InjectivityParameters) -> dict[str, float]:
-    m = rows(p.n, p.alpha)
-    return {
-        "min_active": theory.mean_min_active(m, p.n),
-        "injective": theory.injective_probability(m, p.n),
-    }
+    """What the laws in general position have: rows change sign freely, and turn freely together."""
+    least, injective, vertices = math.nan, math.nan, math.nan
+    if p.rows in GENERAL and p.domain == "space":
+        least, injective = theory.mean_min_active(p.m, p.n), theory.injective_probability(p.m, p.n)
+        vertices = theory.expected_vertices(p.m, p.n, p.n)
+    elif p.rows in GENERAL:
+        vertices = orthant.expected_vertices(p.m, p.n, p.n)
+    return {"injective": injective, "min_active": least, "min_active_ratio": least / p.n, "vertices_below": vertices}
 
 
 def _cost(p: InjectivityParameters) -> float:
     """Fitted to one core of a 2023 Xeon: a leaf of the search takes a microsecond, its enumeration 7 ns a word."""
-    n, m = p.n, rows(p.n, p.alpha)
+    n, m = p.n, p.m
+    if not p.searched:
+        return 1e-5 + 1e-6 * p.vertices(m)
     leaves = {4: m, 5: m**2 / 6, 6: m**3 / 24, 7: m**4 / 96}.get(n, 1)
     if n == 2:
         return 1e-6 + 5e-10 * m**2
@@ -89,7 +118,7 @@ def _cost(p: InjectivityParameters) -> float:
 
 
 def _memory(p: InjectivityParameters) -> int:
-    return 12 * rows(p.n, p.alpha) * p.n + 64  # the rows in float32 and float64; the kernel's own is flat
+    return 32 * (p.m + p.n) * p.n + 64  # the rows in float32 and float64, and while they are made; kernels are flat
 
 
 STATISTIC = Statistic(
@@ -97,21 +126,26 @@ STATISTIC = Statistic(
     summary="Injectivity of one random ReLU layer, and the least number of active neurons",
     source="Puthawala, Kothari, Lassas, Dokmanic, de Hoop, JMLR 2022 (arXiv 2006.08464)",
     parameters=InjectivityParameters,
-    shape=frozenset({"n", "alpha"}),
+    shape=_layer.SHAPE | {"domain", "answer"},
     outcomes=(
+        Outcome("injective", "layer is injective", kind="proportion"),
         Outcome(
             "min_active",
             "least number of active neurons k*",
             kind="count",
             bins=(*(i - 0.5 for i in range(66)), math.inf),
         ),
-        Outcome("injective", "layer is injective (k* >= n)", kind="proportion"),
+        Outcome("min_active_ratio", "least number of active neurons a dimension, k*/n"),
+        Outcome("vertices_below", "vertices with fewer than n active neurons", kind="count"),
     ),
     sample=_sample,
     cost=_cost,
     memory=_memory,
     theory=by_point(_theory, InjectivityParameters),
-    theory_note="exact at n = 2, where m < 3n - 1 (never injective) and where m <= n + 2 (Wendel)",
+    theory_note="rows of the gaussian, sphere and orthogonal laws on all of R^n: exact at n = 2, where m < 3n - 1 "
+    "(never injective) and where m <= n + 2 (Wendel); vertices exact everywhere",
     references=theory.THRESHOLDS,
-    realised={"alpha": lambda p: rows(p.n, p.alpha) / p.n},
+    curves=_layer.limit_curves("min_active_ratio"),
+    realised={"alpha": lambda p: p.m / p.n},
+    witness=_witness,
 )
