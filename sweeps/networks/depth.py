@@ -1,20 +1,28 @@
-"""Halfspace depth of the origin among the rows of W: the least number of strictly positive <w_i, x>.
+"""Least number of strictly positive <w_i, x>: over all x != 0, where it is the halfspace depth of the origin among
+the rows of W, and over the open positive orthant, where inputs are that come from an earlier layer.
 
-In general position k* = min over x != 0 of #{i : <w_i, x> > 0} is attained at a vertex, a direction orthogonal
-to n-1 rows, as min(p, m-n+1-p) with p the positive rows among the others (Dyckerhoff and Mozharovskyi,
-arXiv 1411.6927). There are C(m, n-1) of them; three observations make most of the work unnecessary.
+On R^n, k* = min over x != 0 of #{i : <w_i, x> > 0} is attained, in general position, at a vertex: a direction
+orthogonal to n-1 rows, with p positive rows among the others (Dyckerhoff and Mozharovskyi, arXiv 1411.6927). For the
+open cells around the vertex, of which one has all n-1 rows negative, count p and more, and every cell is a pointed cone.
+On the orthant the n coordinate hyperplanes join the arrangement as *constraints*: the cells in the orthant are pointed
+too, a vertex is a direction orthogonal to n-1 of the m+n rows at which no other constraint is negative, and the
+best cell around it has the rows of W among the n-1 negative and the constraints positive. A layer is injective
+iff k* >= n, on R^n and, mutatis mutandis, on x >= 0.
 
-1. *Every face will do.* The open cell where k* is attained is a pointed cone, and at each of its vertices n-1
-   facets meet. It is enough to look at a family of (n-3)-subsets of rows, the *leaves*, such that every
-   (n-1)-subset contains one: cut the rows in G blocks and take the subsets that lie within a block (pigeonhole,
-   G = 3 for n = 5 and G = 2 for n = 6). For n >= 7 the first n-6 rows are taken in order, as the
-   smallest facets of the cell, and the blocks are cut from the rows behind them.
-2. *A leaf is three-dimensional*: rows eliminated one at a time by Householder reflections, work shared between
-   leaves. Its sphere of directions is covered by triangles. A row that is positive at three corners is positive on
-   the triangle, so popcount(P_a & P_b & P_c) bounds the count from below. A triangle that may beat the best known
-   count is cut in two at the middle of the edge most rows cross; every corner is a count, hence an upper bound.
+There are C(m, n-1) vertices; three observations make most of the work unnecessary.
+
+1. *Every face will do.* Where k* is attained is a cone, and at each of its vertices n-1 facets meet. It is
+   enough to look at a family of (n-3)-subsets of rows, the *leaves*, such that every (n-1)-subset contains one: cut
+   the rows in G blocks and take the subsets that lie within a block (pigeonhole, G = 3 for n = 5 and G = 2 for
+   n = 6). For n >= 7 the first n-6 rows are taken in order, as the smallest facets of the cell, and the blocks
+   are cut from the rows behind them. A cell has at least n facets: the last n-1 rows are never the smallest.
+2. *A leaf is three-dimensional*: rows eliminated one at a time, by Householder reflections and at last, from
+   four dimensions, by quaternions; work shared between leaves. It is searched as sweeps.networks.depth_leaf says.
 3. *A leaf that is not decided within a budget of directions is enumerated*, all pairs of rows by cross products;
-   so is every leaf with more than 64 rows, the bits of a word.
+   so is every leaf with more than 128 rows.
+
+A few descents from fixed starts (sweeps.networks.depth_descent) give the count to beat. To decide injectivity the
+count to beat is n, and the first count below n ends the search.
 
 Signs are evaluated in float32, sixteen rows at a time, and used only beyond a margin above any rounding error.
 A lower bound counts rows that are certainly positive, an upper bound all rows not certainly negative; in an
@@ -25,67 +33,14 @@ that of float64 and depends neither on the order of networks nor on the vector w
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from scipy.optimize import nnls
 
 from sweeps.compiled import compiled
+from sweeps.networks.depth_descent import SURE, descend
+from sweeps.networks.depth_leaf import LANES, NONE, candidate, search, search_constrained, search_two_words
 
-LANES = 16
 BUDGET = 256  # directions tried in a leaf before it is enumerated
-MARGIN = np.float32(2e-6)  # above the float32 rounding error of <w, x>, |w| <= 1, |x| <= 1: less than 1e-6
-
-
-@intrinsic
-def _signs(_, rows, offset, x, y, z):
-    """Bits 0-15: <w_j, (x, y, z)> > MARGIN for sixteen rows from `offset`; bits 16-31: < -MARGIN."""
-    signature = types.uint64(rows, types.int64, types.float32, types.float32, types.float32)
-
-    def codegen(context, builder, signature, args):
-        array = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=args[0])
-        stride = cgutils.unpack_tuple(builder, array.shape)[1]
-        vector = ir.VectorType(ir.FloatType(), LANES)
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        undefined = ir.Constant(vector, ir.Undefined)
-
-        def product(axis, scalar):
-            start = builder.add(args[1], builder.mul(stride, ir.Constant(stride.type, axis)))
-            pointer = builder.bitcast(builder.gep(array.data, [start]), ir.PointerType(vector))
-            one = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-            splat = builder.shuffle_vector(one, undefined, zeros)
-            return builder.fmul(builder.load(pointer, align=4), splat, flags=fuse)
-
-        def bits(comparison, margin):
-            truth = builder.fcmp_ordered(comparison, h, ir.Constant(vector, [margin] * LANES))
-            return builder.zext(builder.bitcast(truth, ir.IntType(LANES)), ir.IntType(64))
-
-        fuse = ("contract",)  # a fused multiply-add where there is one: only roundings change
-        h = builder.fadd(product(0, args[2]), product(1, args[3]), flags=fuse)
-        h = builder.fadd(h, product(2, args[4]), flags=fuse)
-        negative = builder.shl(bits("<", -float(MARGIN)), ir.Constant(ir.IntType(64), LANES))
-        return builder.or_(bits(">", float(MARGIN)), negative)
-
-    return signature, codegen
-
-
-@intrinsic
-def _popcount(_, word):
-    def codegen(context, builder, signature, args):
-        return builder.call(builder.module.declare_intrinsic("llvm.ctpop", [ir.IntType(64)]), args)
-
-    return types.int64(types.uint64), codegen
-
-
-@njit(inline="always")
-def _signs_word(rows, word, x, y, z):
-    """Masks of the certainly positive and certainly negative among rows 64 * word and on."""
-    positive, negative = np.uint64(0), np.uint64(0)
-    for offset in range(64 * word, min(64 * word + 64, rows.shape[1]), LANES):
-        bits, shift = _signs(rows, offset, x, y, z), np.uint64(offset & 63)  # pyright: ignore[reportCallIssue]
-        positive |= (bits & np.uint64(0xFFFF)) << shift
-        negative |= (bits >> np.uint64(16)) << shift
-    return positive, negative
+WORDS = 2  # most words of a mask
 
 
 @compiled
@@ -121,118 +76,99 @@ def _eliminate(rows, d, i, out):
 
 
 @compiled
-def _vertex_count(unit, chosen, m, scratch):
-    """min(p, m-n+1-p) at the vertex where the n-1 `chosen` rows vanish, in float64."""
+def _eliminate_to_leaf(rows, i, leaf):
+    """The same from four dimensions to three: the products of row i, a quaternion, with the units i, j and k."""
+    a, b, c, d = rows[0, i], rows[1, i], rows[2, i], rows[3, i]
+    norm = np.sqrt(a * a + b * b + c * c + d * d)
+    scale = 1.0 / norm if norm > 0 else 0.0
+    a, b, c, d = scale * a, scale * b, scale * c, scale * d
+    for j in range(leaf.shape[1]):
+        s, t, u, v = rows[0, j], rows[1, j], rows[2, j], rows[3, j]
+        leaf[0, j] = a * t - b * s + c * v - d * u
+        leaf[1, j] = a * u - b * v - c * s + d * t
+        leaf[2, j] = a * v + b * u - c * t - d * s
+    leaf[0, i], leaf[1, i], leaf[2, i] = 0, 0, 0
+
+
+@compiled
+def _count_off(heights, m):
+    """Least count just off a vertex, given every row's height there, 0 for those chosen: (count, side).
+
+    Side 1 is the vertex, -1 its opposite; a side where a constraint is negative does not count.
+    """
+    positive, negative, above, below = 0, 0, 0, 0
+    for j in range(m):
+        positive += heights[j] > 0
+        negative += heights[j] < 0
+    for j in range(m, len(heights)):
+        above += heights[j] > 0
+        below += heights[j] < 0
+    here, opposite = m + 1 if below else positive, m + 1 if above else negative
+    return (here, 1.0) if here <= opposite else (opposite, -1.0)
+
+
+@compiled
+def _vertex_count(unit, chosen, rows, m, scratch):
+    """Least count just off the vertex where the n-1 `chosen` rows vanish, in float64."""
     n = unit.shape[0]
     scratch[0] = unit
     for level in range(n - 1):
         _eliminate(scratch[level], n - level, chosen[level], scratch[level + 1])
-    p = 0
-    for j in range(m):
-        p += scratch[n - 1, 0, j] > 0
-    return min(p, m - n + 1 - p)
+    return _count_off(scratch[n - 1, 0, :rows], m)[0]
 
 
 @compiled
-def _enumerate(leaf, gap, m, best, unit, chosen, scratch):
-    """Least count over the vertices of a leaf, or `best` if none is lower; column `gap` is row m-1."""
+def _record(unit, rows, m, chosen, number, y, x, vanishing):
+    """Keep the direction with coordinates y where `number` chosen rows are eliminated, or its opposite, in x."""
     n = unit.shape[0]
-    columns = min(m, leaf.shape[1])
-    for i in range(columns):
-        a, b, c = leaf[0, i], leaf[1, i], leaf[2, i]
-        if a == 0 and b == 0 and c == 0:
+    frame, out = np.zeros((n, number + n)), np.zeros((n, number + n))
+    for column in range(number):
+        frame[:, column] = unit[:, chosen[column]]
+    for q in range(n):
+        frame[q, number + q] = 1
+    for column in range(number):
+        if n - column == 4 and len(y) == 3:
+            _eliminate_to_leaf(frame, column, out)
+        else:
+            _eliminate(frame, n - column, column, out)
+        frame[:] = out
+    vanishing[:], x[:] = NONE, 0
+    for axis in range(len(y)):
+        x += y[axis] * frame[axis, number:]
+    heights = np.zeros(rows)
+    for q in range(n):
+        heights += x[q] * unit[q, :rows]
+    for column in range(number):
+        vanishing[column] = chosen[column]
+        heights[chosen[column]] = 0
+    x *= _count_off(heights, m)[1]
+
+
+@compiled
+def _enumerate(leaf, fixed, columns, unit, rows, m, best, chosen, scratch, x, vanishing):
+    """Least count over the vertices of a leaf, or `best` if none is lower. `columns` are the rows of the columns."""
+    n, number = unit.shape[0], len(columns)
+    for i in range(number):
+        if leaf[0, i] == 0 and leaf[1, i] == 0 and leaf[2, i] == 0:
             continue
-        for j in range(i + 1, columns):
-            d, e, f = leaf[0, j], leaf[1, j], leaf[2, j]
-            if d == 0 and e == 0 and f == 0:
+        for j in range(i + 1, number):
+            if leaf[0, j] == 0 and leaf[1, j] == 0 and leaf[2, j] == 0:
                 continue
-            p, q = 0, 0
-            for word in range((columns + 63) // 64):
-                positive, negative = _signs_word(leaf, word, b * f - c * e, c * d - a * f, a * e - b * d)
-                p += _popcount(positive)  # pyright: ignore[reportCallIssue]
-                q += _popcount(negative)
-            if min(p, q) < best:
-                chosen[n - 3] = m - 1 if i == gap else i
-                chosen[n - 2] = m - 1 if j == gap else j
-                best = min(best, _vertex_count(unit, chosen, m, scratch))
+            if candidate(leaf, fixed, i, j, best):
+                chosen[n - 3], chosen[n - 2] = columns[i], columns[j]
+                count = _vertex_count(unit, chosen, rows, m, scratch)
+                if count < best:
+                    best = count
+                    _record(unit, rows, m, chosen, n - 1, np.ones(1), x, vanishing)
     return best
 
 
-@njit(inline="always")
-def _look(leaf, corners, masks, at, x, y, z):
-    """Store direction `at` and its masks; return the larger of its numbers of positive and negative rows."""
-    corners[at, 0], corners[at, 1], corners[at, 2] = x, y, z
-    positive, negative = _signs_word(leaf, 0, x, y, z)
-    masks[at, 0], masks[at, 1] = positive, negative
-    return max(_popcount(positive), _popcount(negative))  # pyright: ignore[reportCallIssue]
-
-
-@njit(inline="always")
-def _beats(masks, a, b, c, best):
-    """Whether the triangle of corners a, b, c, or its opposite, might hold a count below `best`."""
-    positive = _popcount(masks[a, 0] & masks[b, 0] & masks[c, 0])  # pyright: ignore[reportCallIssue]
-    negative = _popcount(masks[a, 1] & masks[b, 1] & masks[c, 1])
-    return min(positive, negative) < best
-
-
-@njit(inline="always")
-def _crossing(masks, a, b):
-    """Rows that certainly change sign between corners a and b."""
-    return _popcount(masks[a, 0] & masks[b, 1] | masks[a, 1] & masks[b, 0])  # pyright: ignore[reportCallIssue]
-
-
 @compiled
-def _search(leaf, total, best, corners, masks, queue):
-    """Branch and bound over a leaf's directions: (least count seen or `best`, whether nothing is lower).
-
-    Breadth first and without branches on the counts, so that the processor can overlap triangles.
-    A triangle is queued as a, b, c, a, b: three neighbours are the triangle turned.
-    """
-    half = np.float32(0.5)
-    for axis in range(3):
-        x, y, z = np.float32(axis == 0), np.float32(axis == 1), np.float32(axis == 2)
-        best = min(best, total - _look(leaf, corners, masks, axis, x, y, z))
-        corners[axis + 3, 0], corners[axis + 3, 1], corners[axis + 3, 2] = -x, -y, -z
-        masks[axis + 3, 0], masks[axis + 3, 1] = masks[axis, 1], masks[axis, 0]
-    tail, used = np.uint64(0), np.uint64(6)  # unsigned: no test for an index from the end
-    for octant in range(4):  # the others are opposite
-        a, b, c = np.uint64(0), np.uint64(1 + 3 * (octant & 1)), np.uint64(2 + 3 * (octant >> 1))
-        queue[tail, 0], queue[tail, 1], queue[tail, 2], queue[tail, 3], queue[tail, 4] = a, b, c, a, b
-        tail += np.uint64(_beats(masks, a, b, c, best))
-    head = np.uint64(0)
-    while head < tail:
-        if used == np.uint64(len(corners)):
-            return best, False
-        a, b, c = queue[head, 0], queue[head, 1], queue[head, 2]
-        ab, bc, ca = _crossing(masks, a, b), _crossing(masks, b, c), _crossing(masks, c, a)
-        turn = np.uint64(bc > ab)
-        turn = np.uint64(2) if ca > max(ab, bc) else turn
-        a, b, c = queue[head, turn], queue[head, turn + np.uint64(1)], queue[head, turn + np.uint64(2)]
-        head += np.uint64(1)
-        x = half * (corners[a, 0] + corners[b, 0])
-        y = half * (corners[a, 1] + corners[b, 1])
-        z = half * (corners[a, 2] + corners[b, 2])
-        best = min(best, total - _look(leaf, corners, masks, used, x, y, z))
-        queue[tail, 0], queue[tail, 1], queue[tail, 2], queue[tail, 3], queue[tail, 4] = a, used, c, a, used
-        tail += np.uint64(_beats(masks, a, used, c, best))
-        queue[tail, 0], queue[tail, 1], queue[tail, 2], queue[tail, 3], queue[tail, 4] = used, b, c, used, b
-        tail += np.uint64(_beats(masks, used, b, c, best))
-        used += np.uint64(1)
-    return best, True
-
-
-@compiled
-def _block_end(i, start, m, blocks):
-    """End of the block of row i when rows start..m-1 are cut in `blocks` nearly equal runs."""
-    block = (i - start) * blocks // (m - start)
-    return start + ((block + 1) * (m - start) + blocks - 1) // blocks
-
-
-@compiled
-def _unit_rows(W, padded):
-    """Rows scaled to length 1 (zero rows stay), transposed and padded with zeros: (n, padded)."""
+def _unit_rows(W, orthant):
+    """Rows of length 1 (zero rows stay), and those of the identity, transposed and padded with zeros: (n, .)."""
     m, n = W.shape
-    unit = np.zeros((n, padded))
+    rows = m + n if orthant else m
+    unit = np.zeros((n, -(-rows // LANES) * LANES))
     for i in range(m):
         square = 0.0
         for q in range(n):
@@ -240,93 +176,257 @@ def _unit_rows(W, padded):
         scale = 1.0 / np.sqrt(square) if square > 0 else 0.0
         for q in range(n):
             unit[q, i] = W[i, q] * scale
-    return unit
+    for i in range(m, rows):
+        unit[i - m, i] = 1
+    return unit, rows
 
 
 @compiled
-def _min_active_low(W):
+def _least_low(unit, rows, m, best, stop, x, vanishing):
     """n = 1 and n = 2 by their few vertices."""
-    m, n = W.shape
-    best = m
-    for i in range(m if n == 2 else 1):
-        p = 0
-        for j in range(m):
-            if n == 1:
-                p += W[j, 0] > 0
-            elif j != i:
-                p += W[i, 0] * W[j, 1] > W[i, 1] * W[j, 0]
-        best = min(best, p, m - n + 1 - p)
+    n, heights = unit.shape[0], np.zeros(rows)
+    for i in range(rows if n == 2 else 1):
+        for j in range(rows):
+            heights[j] = unit[0, i] * unit[1, j] - unit[1, i] * unit[0, j] if n == 2 else unit[0, j]
+        if n == 2:
+            heights[i] = 0
+        count, side = _count_off(heights, m)
+        if count < best:
+            best = count
+            x[0], x[-1] = (-side * unit[1, i], side * unit[0, i]) if n == 2 else (side, side)
+            vanishing[0] = i if n == 2 else NONE
+        if best <= stop:
+            break
     return best
 
 
 @compiled
-def _flatten(rows, gap, last, leaf):
-    """The rows (3, .) as float32 in `leaf`, row `last` moved to the `gap` an eliminated row left."""
-    for axis in range(3):
-        for j in range(leaf.shape[1]):
-            leaf[axis, j] = rows[axis, j]
-        if gap < last:
-            leaf[axis, gap] = rows[axis, last]
-        if last < leaf.shape[1]:
-            leaf[axis, last] = 0
+def _block_end(i, start, rows, blocks):
+    """End of the block of row i when rows start..rows-1 are cut in `blocks` nearly equal runs."""
+    block = (i - start) * blocks // (rows - start)
+    return start + ((block + 1) * (rows - start) + blocks - 1) // blocks
 
 
 @compiled
-def _min_active(W):
-    m, n = W.shape
-    if m <= n:
-        return 0
-    if n < 3:
-        return _min_active_low(W)
-    depth, ordered = n - 3, max(0, n - 6)  # rows that make a leaf, and how many of them are taken in order
-    blocks = (n - 2 - ordered) // (depth - ordered - 1) if depth - ordered > 1 else 1
-    padded, width = -(-m // LANES) * LANES, -(-(m - min(depth, 1)) // LANES) * LANES
-    unit = _unit_rows(W, padded)
-    levels, scratch = np.zeros((n, n, padded)), np.zeros((n, n, padded))
-    leaf = np.zeros((3, width), np.float32)
-    corners, masks = np.zeros((BUDGET, 3), np.float32), np.zeros((BUDGET, 2), np.uint64)
-    queue = np.zeros((2 * BUDGET, 5), np.uint64)
-    chosen, ends = np.full(n, -1), np.full(n, m)
-    if ordered or depth == 1:
-        ends[0] = m - n + 1  # a cell has at least n facets
-    levels[0] = unit
-    best, level = (m - n + 1) // 2, 0
-    while level >= 0 and best > 0:
-        if level < depth:
-            chosen[level] += 1
-            i = chosen[level]
-            if i == ends[level]:
-                level -= 1
-                continue
-            if level == ordered:
-                ends[level + 1] = _block_end(i, chosen[level - 1] + 1 if ordered else 0, m, blocks)
-            elif level > ordered:
-                ends[level + 1] = ends[level]
-            _eliminate(levels[level], n - level, i, levels[level + 1])
-            level += 1
+def _compact(level, chosen, rows, trunk, columns):
+    """The columns of the rows not chosen, and the numbers of these rows."""
+    column, start = 0, 0
+    for k in range(len(chosen) + 1):
+        end = chosen[k] if k < len(chosen) else rows
+        for j in range(start, end):
+            columns[column + j - start] = j
+        for q in range(trunk.shape[0]):
+            for j in range(start, end):
+                trunk[q, column + j - start] = level[q, j]
+        column += end - start
+        start = end + 1
+
+
+@compiled
+def _constraints(columns, m, fixed):
+    """The bits of the columns that are constraints, and the number of the others."""
+    fixed[:], others = 0, 0
+    for column in range(len(columns)):
+        if columns[column] < m:
+            others += 1
+        else:
+            fixed[column >> 6] |= np.uint64(1) << np.uint64(column & 63)
+    return others
+
+
+@compiled
+def _search_trunk(trunk, columns, unit, rows, m, best, stop, chosen, level, end, x, vanishing, work):
+    """Least count in the leaves of a trunk, of which row `level` is chosen up to `end`; or `best` if none is lower."""
+    leaf, corners, masks, queue, scratch = work
+    n, depth = unit.shape[0], level + 1 if unit.shape[0] > 3 else 0
+    fixed = np.zeros(-(-len(columns) // 64), np.uint64)
+    others = _constraints(columns, m, fixed)
+    for i in range(chosen[level - 1] + 1 if level else 0, end):
+        total, column, corner, proved = others, i - level, NONE, False  # the rows chosen are all before row i
+        if depth:
             chosen[level] = i
-            continue
-        gap, last = (chosen[depth - 1], m - 1) if depth else (width, width)
-        _flatten(levels[depth], gap, last, leaf)
-        proved = False
-        if width <= 64:  # one word a mask
-            best, proved = _search(leaf, m - depth, best, corners, masks, queue)
+            _eliminate_to_leaf(trunk, column, leaf)
+            fixed[column >> 6] &= ~(np.uint64(1) << np.uint64(column & 63))
+            total -= i < m
+        else:
+            leaf[:] = trunk
+        if len(fixed) == 1 and rows == m:
+            best, corner, proved = search(leaf, total, best, corners, masks, queue)
+        elif len(fixed) == 1:
+            best, corner, proved = search_constrained(leaf, (fixed[0],), total, best, corners, masks, queue)
+        elif len(fixed) == 2 and rows == m:
+            best, corner, proved = search_two_words(leaf, total, best, corners, masks, queue)
+        elif len(fixed) == 2:
+            words = (fixed[0], fixed[1])
+            best, corner, proved = search_constrained(leaf, words, total, best, corners, masks, queue)
+        if corner != NONE:
+            _record(unit, rows, m, chosen, depth, corners[corner].astype(np.float64), x, vanishing)
         if not proved:
-            best = _enumerate(leaf, gap, m, best, unit, chosen, scratch)
-        level -= 1
+            best = _enumerate(leaf, fixed, columns, unit, rows, m, best, chosen, scratch, x, vanishing)
+        if best <= stop:
+            break
+        if depth and i >= m:
+            fixed[column >> 6] |= np.uint64(1) << np.uint64(column & 63)
     return best
 
 
 @compiled
-def min_active(W):
+def _least(unit, rows, m, best, stop, x, vanishing):
+    """The least count if it is below `best`, else `best`; or the first one found that is at most `stop`.
+
+    Where it is attained: x, and the rows that vanish there; untouched if nothing is below `best`.
+    """
+    n = unit.shape[0]
+    depth, ordered = n - 3, max(0, n - 6)  # rows that make a leaf, and how many of them are taken in order
+    last = max(depth - 1, 0)
+    blocks = (n - 2 - ordered) // (last - ordered) if last > ordered else 1
+    columns = np.zeros(rows - last, np.int64)
+    width, words = -(-len(columns) // LANES) * LANES, -(-len(columns) // 64)
+    levels, trunk = np.zeros((last + 1, n, unit.shape[1])), np.zeros((min(n, 4), width))
+    work = (
+        np.zeros((3, width), np.float32),
+        np.zeros((BUDGET, 3), np.float32),
+        np.zeros((BUDGET, 2 * words), np.uint64),
+        np.zeros((2 * BUDGET, 5), np.uint64),
+        np.zeros((n, n, unit.shape[1])),
+    )
+    chosen, ends, level = np.full(n, NONE), np.full(n, rows), 0
+    if ordered or depth == 1:
+        ends[0] = rows - n + 1  # a cell has at least n facets
+    if depth == 0:
+        ends[0] = 1
+    levels[0] = unit
+    while level >= 0 and best > stop:
+        if level == last:
+            _compact(levels[level], chosen[:level], rows, trunk, columns)
+            end = ends[level]
+            best = _search_trunk(
+                trunk, columns, unit, rows, m, best, stop, chosen, level, end, x, vanishing, work
+            )
+            level -= 1
+            continue
+        chosen[level] += 1
+        i = chosen[level]
+        if i == ends[level]:
+            level -= 1
+            continue
+        if level == ordered:
+            ends[level + 1] = _block_end(i, chosen[level - 1] + 1 if ordered else 0, rows, blocks)
+        elif level > ordered:
+            ends[level + 1] = ends[level]
+        _eliminate(levels[level], n - level, i, levels[level + 1])
+        level += 1
+        chosen[level] = i
+    return best
+
+
+@compiled
+def _kicks(n, stop):
+    """Descents that are worth their time: a few per cent of that of the search, for a decision of the search's."""
+    return min((50 if stop else 12) * 4 ** (n - 5), 20_000)
+
+
+@compiled
+def _solve(W, orthant, start, stop, points, vanishing):
+    """_least of all networks, int64 (networks,), and where, in points and vanishing, both (networks, n)."""
+    networks, m, n = W.shape
+    out = np.zeros(networks, np.int64)
+    vanishing[:] = NONE
+    for k in range(networks):
+        unit, rows = _unit_rows(W[k], orthant)
+        if n < 3:
+            out[k] = _least_low(unit, rows, m, start, stop, points[k], vanishing[k])
+        elif rows > n:
+            best = descend(unit, rows, m, _kicks(n, stop), start, stop, points[k]) if n > 4 else start
+            out[k] = _least(unit, rows, m, best, stop, points[k], vanishing[k])
+    return out
+
+
+def _run(W: np.ndarray, orthant: bool, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    W = np.ascontiguousarray(W, np.float64)
+    points, vanishing = np.zeros((len(W), W.shape[2])), np.zeros((len(W), W.shape[2]), np.int64)
+    return _solve(W, orthant, start, stop, points, vanishing), points, vanishing
+
+
+def min_active(W: np.ndarray, orthant: bool = False) -> np.ndarray:
     """Least number of strictly positive <w_i, x> over non-zero x, exactly: k*, int64 (networks,).
 
-    `W` is float64 (networks, m, n) whose rows are in general position (every n of them linearly independent), as
-    Gaussian rows are almost surely. Outside general position (zero, repeated or antiparallel rows), or so close
-    to it that n rows of length 1 are within 1e-9 of being dependent, the result is not defined. Each network is
-    treated by itself, in memory that does not grow with their number.
+    `W` is (networks, m, n), of float64 or converted. With `orthant` the least number over the open cells that meet
+    x > 0. The rows, on the orthant together with those of the identity, must be in general position (every n of them
+    linearly independent), as Gaussian rows are almost surely. Outside general position (zero, repeated or
+    antiparallel rows), or so close to it that n rows of length 1 are within 1e-9 of being dependent, the result is not
+    defined. Each network is treated by itself, in memory that does not grow with their number.
     """
-    out = np.empty(W.shape[0], np.int64)
-    for k in range(W.shape[0]):
-        out[k] = _min_active(W[k])
-    return out
+    return _run(W, orthant, W.shape[1] + 1, 0)[0]
+
+
+def injective(W: np.ndarray, orthant: bool = False) -> np.ndarray:
+    """Whether k* >= n, bool (networks,): whether x -> ReLU(W x) is injective on R^n, or on x >= 0.
+
+    The same conditions as for `min_active`, and the same answer as from its count, at less cost: a few descents
+    where there is a direction of fewer than n active rows that they find.
+    """
+    n = W.shape[2]
+    return _run(W, orthant, n, n - 1)[0] >= n
+
+
+def least_active_direction(W: np.ndarray, orthant: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """k*, int64 (networks,), and where: unit vectors x (networks, n) with k* active rows, of one cell's largest margin.
+
+    x is inside an open cell, in the orthant if asked; (W @ x > 0).sum() is k* in float64. Same conditions as for
+    `min_active`.
+    """
+    return _directions(W, orthant, W.shape[1] + 1, 0)
+
+
+def inactive_direction(W: np.ndarray, orthant: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """`injective`, and for the networks that are not a direction x with fewer than n active rows; else NaN."""
+    n = W.shape[2]
+    count, x = _directions(W, orthant, n, n - 1)
+    x[count >= n] = np.nan
+    return count >= n, x
+
+
+def _directions(W: np.ndarray, orthant: bool, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    count, points, vanishing = _run(W, orthant, start, stop)
+    for k in np.flatnonzero(count < start):
+        rows = W[k] / np.linalg.norm(W[k], axis=1, keepdims=True)
+        limits = -np.vstack([rows, -np.eye(W.shape[2])]) if orthant else -rows
+        points[k] = _inside(limits, len(rows), points[k], vanishing[k][vanishing[k] != NONE])
+    return count, points
+
+
+def _inside(limits: np.ndarray, m: int, x: np.ndarray, vanishing: np.ndarray) -> np.ndarray:
+    """A direction well inside the cell that x is a corner of, on the positive side of the limits that vanish there.
+
+    `limits` are the negated unit rows, and the constraints behind the first m.
+    """
+    if not x.any():  # no more rows than inputs: all can be negative
+        vanishing = np.arange(m)
+    heights = limits @ x
+    heights[vanishing] = 0
+    bounding = heights > SURE
+    bounding[vanishing] = True
+    if len(vanishing):
+        step = np.linalg.lstsq(limits[vanishing], np.ones(len(vanishing)), rcond=None)[0]
+        slopes = limits @ step
+        toward = bounding & (slopes < 0)
+        x = x + min([1.0, *(-heights[toward] / slopes[toward] / 2)]) * step if x.any() else step
+    x = x / np.linalg.norm(x)
+    sides = limits[bounding]
+    wide = _largest_margin(sides)
+    return wide if (sides @ wide).min() > (sides @ x).min() else x
+
+
+def _largest_margin(sides: np.ndarray) -> np.ndarray:
+    """The unit x of largest min <s_i, x>: least distance programming by non-negative least squares.
+
+    Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23; the zero vector where it fails.
+    """
+    system = np.vstack([sides.T, np.ones(len(sides))])
+    target = np.zeros(len(system))
+    target[-1] = 1
+    weights, _ = nnls(system, target)
+    x = sides.T @ weights
+    norm = np.linalg.norm(x)
+    return x / norm if norm > 0 else x
