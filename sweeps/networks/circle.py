@@ -25,59 +25,11 @@ local and global injectivity as in Stojnic, "Deep ReLU networks", arXiv 2412.196
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
 from sweeps.compiled import compiled
-
-
-class Verdict(NamedTuple):
-    """What is decided of a run of networks."""
-
-    min_active: np.ndarray
-    """k_i*, least number of active neurons of each layer over all inputs but 0: int64 (networks, layers)"""
-    first: np.ndarray
-    """first layer after which two inputs are one, numbered from 0; the number of layers if none: int64 (networks,)"""
-    pair: np.ndarray
-    """two different inputs with the same z of layer `first`, NaN if none: (networks, 2, inputs)"""
-
-
-def decide(weights: Sequence[np.ndarray]) -> Verdict:
-    """Decide networks on the plane, each by itself; `weights` (networks, m_i, m_{i-1}), one array a layer, m_0 = 2.
-
-    The weights are in general position, as Gaussian ones are almost surely; the first layer has rows, any number.
-    Raises ValueError for another number of inputs or layers that do not fit.
-    """
-    widths, flat = pack(weights)
-    if widths[0] != 2:
-        raise ValueError(f"the first layer must have 2 inputs, got {widths[0]}; for 3 or 4 use sweeps.networks.pieces")
-    return Verdict(*_decide(flat, widths))
-
-
-def pack(weights: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Widths (layers + 1,) from the inputs on, and the transposed layers, one network a row, float64."""
-    shapes = [np.shape(A) for A in weights]
-    if any(before[1] != after[2] for before, after in zip(shapes, shapes[1:], strict=False)):
-        raise ValueError(f"a layer must have as many inputs as the one before has neurons, got {shapes}")
-    flat = [np.swapaxes(A, 1, 2).reshape(len(A), -1) for A in weights]
-    widths = np.array([shapes[0][2], *(shape[1] for shape in shapes)])
-    return widths, np.concatenate(flat, axis=1, dtype=np.float64)
-
-
-@njit(inline="always")
-def product(z, W):
-    """Pre-activations (rays, m) of non-negative or input values (rays, m') under transposed weights (m', m)."""
-    H = np.zeros((z.shape[0], W.shape[1]))
-    for p in range(z.shape[0]):
-        for k in range(z.shape[1]):
-            value = z[p, k]
-            if value != 0:
-                for j in range(W.shape[1]):
-                    H[p, j] += value * W[k, j]
-    return H
+from sweeps.networks.sparse_product import sparse_product
 
 
 @njit(inline="always")
@@ -240,7 +192,8 @@ def _decide_one(flat, widths, least, pair):
     found, start = layers, 0
     for i in range(layers):
         size = widths[i] * widths[i + 1]
-        H = product(z, flat[start : start + size].reshape(widths[i], widths[i + 1]))
+        W = flat[start : start + size].reshape(widths[i], widths[i + 1])
+        H = sparse_product(z, W, np.zeros(widths[i + 1]))
         rays, H, parent = _cut(rays, H)
         z = np.maximum(H, 0.0)
         count, first, plane = _active_sets(z, plane, parent)
@@ -257,7 +210,11 @@ def _decide_one(flat, widths, least, pair):
 
 
 @compiled
-def _decide(flat, widths):
+def decide(flat, widths):
+    """k_i* (networks, layers), the first layer that collapses (networks,), and two inputs (networks, 2, 2).
+
+    `widths` (layers + 1,) begins with 2 inputs; `flat` (networks, size) holds the layers' transposed weights.
+    """
     layers = len(widths) - 1
     least, first = np.empty((len(flat), layers), np.int64), np.empty(len(flat), np.int64)
     pairs = np.full((len(flat), 2, 2), np.nan)

@@ -19,22 +19,17 @@ from sweeps.compiled import compiled
 
 
 @njit(inline="always")
-def _on_all(facets, ray, common):
-    for w in range(len(common)):
-        if common[w] & ~facets[ray, w]:
-            return False
-    return True
-
-
-@njit(inline="always")
 def _is_edge(facets, rays, a, b, common):
     """Whether no third ray lies on all the facets that rays a and b share; writes those to `common`."""
     for w in range(len(common)):
         common[w] = facets[a, w] & facets[b, w]
+    third = False
     for c in range(rays):
-        if c != a and c != b and _on_all(facets, c, common):  # noqa: PLR1714
-            return False
-    return True
+        missing = np.uint64(0)
+        for w in range(len(common)):
+            missing |= common[w] & ~facets[c, w]
+        third |= missing == 0 and c != a and c != b
+    return not third
 
 
 @compiled
@@ -128,11 +123,9 @@ def _clipped(x, y, facets, equations, normals):
     conditions = np.vstack((equations, normals))
     coordinates, words = x.shape[1] + y.shape[1], facets.shape[1]
     most = 4 * (64 * words + len(conditions))
-    V, on = (
-        np.empty((most, coordinates + len(conditions))),
-        np.zeros((most, words + len(conditions) // 64 + 1), np.uint64),
-    )
-    kept, kept_on, common = np.empty_like(V), np.empty_like(on), np.empty(on.shape[1], np.uint64)
+    V, kept = np.empty((most, coordinates + len(conditions))), np.empty((most, coordinates + len(conditions)))
+    on = np.zeros((most, words + len(conditions) // 64 + 1), np.uint64)
+    kept_on, common = np.empty_like(on), np.empty(on.shape[1], np.uint64)
     rays = len(x)
     V[:rays, : x.shape[1]], V[:rays, x.shape[1] : coordinates], on[:rays, :words] = x, y, facets
     for r in range(rays):

@@ -17,31 +17,18 @@ So "not injective" is certain, up to rounding. "Injective" may miss a collision 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numba import njit
 
 from sweeps.compiled import compiled
-from sweeps.networks.circle import Verdict, mixed, pack, product
+from sweeps.networks.circle import mixed
 from sweeps.networks.cones import common_ray, copy, kernel_step, meet_plane
+from sweeps.networks.sparse_product import sparse_product
 
 TOLERANCE = 1e-6
 """Least distance of two inputs that collide, relative to their length."""
 ROUNDING = 1e-9
 """Most distance of their images, relative to their length, as a part of the inputs' distance."""
-
-
-def decide(weights: Sequence[np.ndarray]) -> Verdict:
-    """Decide networks, each by itself; `weights` (networks, m_i, m_{i-1}), one array a layer, m_0 = n of 2 to 4.
-
-    The weights are in general position, as Gaussian ones are almost surely. Time and memory grow with the number of
-    pieces, about 2 C(m, n-1) with m neurons in all. Raises ValueError for other n or layers that do not fit.
-    """
-    widths, flat = pack(weights)
-    if not 2 <= widths[0] <= 4:
-        raise ValueError(f"the first layer must have 2, 3 or 4 inputs, got {widths[0]}")
-    return Verdict(*_decide(flat, widths))
 
 
 @njit(inline="always")
@@ -165,10 +152,10 @@ def _scaled(x, y):
 @njit(inline="always")
 def _apart(y, other):
     """Whether one coordinate keeps two cones apart, whose rays have coordinates that sum to 1."""
+    apart = False
     for c in range(y.shape[1]):
-        if y[:, c].max() <= other[:, c].min() or other[:, c].max() <= y[:, c].min():
-            return True
-    return False
+        apart |= y[:, c].max() <= other[:, c].min() or other[:, c].max() <= y[:, c].min()
+    return apart
 
 
 @compiled
@@ -177,7 +164,8 @@ def _is_collision(flat, widths, layer, pair):
     z, start = pair, 0
     for i in range(layer + 1):
         size = widths[i] * widths[i + 1]
-        z = np.maximum(product(z, flat[start : start + size].reshape(widths[i], widths[i + 1])), 0.0)
+        W = flat[start : start + size].reshape(widths[i], widths[i + 1])
+        z = np.maximum(sparse_product(z, W, np.zeros(widths[i + 1])), 0.0)
         start += size
     inputs = np.abs(pair[0] - pair[1]).max() / np.abs(pair).max()
     return inputs > TOLERANCE and np.abs(z[0] - z[1]).max() <= ROUNDING * inputs * z.max()
@@ -219,7 +207,8 @@ def _decide_one(flat, widths, least, pair):
     z, found, start, bits = x, layers, 0, n + 1
     for i in range(layers):
         size = widths[i] * widths[i + 1]
-        H = product(z, flat[start : start + size].reshape(widths[i], widths[i + 1]))
+        W = flat[start : start + size].reshape(widths[i], widths[i + 1])
+        H = sparse_product(z, W, np.zeros(widths[i + 1]))
         V, facets, ends = _cut(np.hstack((x, H)), facets, ends, n, bits, most)
         x, z = np.ascontiguousarray(V[:, :n]), np.maximum(V[:, n:], 0.0)
         count, sets = np.empty(len(ends), np.int64), np.empty(len(ends), np.uint64)
@@ -239,7 +228,11 @@ def _decide_one(flat, widths, least, pair):
 
 
 @compiled
-def _decide(flat, widths):
+def decide(flat, widths):
+    """k_i* (networks, layers), the first layer that collapses (networks,), and two inputs (networks, 2, n).
+
+    `widths` (layers + 1,) begins with n inputs; `flat` (networks, size) holds the layers' transposed weights.
+    """
     layers = len(widths) - 1
     least, first = np.empty((len(flat), layers), np.int64), np.empty(len(flat), np.int64)
     pairs = np.full((len(flat), 2, widths[0]), np.nan)
