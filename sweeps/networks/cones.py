@@ -154,15 +154,12 @@ def common_ray(x, y, facets, other_x, other_y, other_facets, pair):
     middle = np.empty(part.shape[1])
     for c in range(part.shape[1]):
         middle[c] = part[:, c].mean()
-    system, right = np.empty((n, n)), np.empty(n)
-    for a in range(n):
-        right[a] = (basis[a] * middle[n:]).sum()
-        for b in range(n):
-            system[a, b] = (basis[a] * other_y[chosen[b]]).sum()
-    weights = np.linalg.solve(system, right)
+    rest = middle[n:].copy()
     pair[0], pair[1] = middle[:n], 0.0
-    for b in range(n):
-        pair[1] += weights[b] * other_x[chosen[b]]
+    for a in range(n - 1, -1, -1):  # chosen ray a is in the span of basis vectors 0 to a
+        weight = (basis[a] * rest).sum() / max((basis[a] * other_y[chosen[a]]).sum(), 1e-300)
+        rest -= weight * other_y[chosen[a]]
+        pair[1] += weight * other_x[chosen[a]]
     return True
 
 
