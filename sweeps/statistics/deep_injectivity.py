@@ -21,63 +21,26 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sweeps.networks.deep import decide
-from sweeps.statistic import Dim, Networks, Outcome, Parameters, Statistic, by_point
-from sweeps.statistics.injectivity import rows
+from sweeps.statistic import Dim, Networks, Outcome, Statistic, by_point
+from sweeps.statistics._expansion import Expansion
 from sweeps.theory import injectivity as theory
 
-DEEPEST = 4
 LIMIT = 5 * 10**7
 """Most pre-activations at the rays of one draw's pieces: about two seconds, and 1 GB."""
 
 
-class DeepInjectivityParameters(Parameters):
+class DeepInjectivityParameters(Expansion):
     """One random network of `depth` layers on n inputs."""
 
     n: int = Field(
-        ge=2, le=4, description="number of inputs; all linear pieces are listed, so at most 4",
+        ge=2,
+        le=4,
+        description="number of inputs; all linear pieces are listed, so at most 4",
         json_schema_extra={"unit": "1"},
-    )  # fmt: skip
-    depth: int = Field(ge=1, le=DEEPEST, description="number of layers", json_schema_extra={"unit": "layer"})
-    alpha: float = Field(
-        0.0, ge=0, le=1e5, description="expansion ratio m_i/n of every layer without one of its own; 0: none",
-        json_schema_extra={"unit": "1"},
-    )  # fmt: skip
-    alpha_1: float = Field(
-        0.0, ge=0, le=1e5, description="expansion ratio m_1/n of layer 1; 0: alpha", json_schema_extra={"unit": "1"}
     )
-    alpha_2: float = Field(
-        0.0, ge=0, le=1e5, description="expansion ratio m_2/n of layer 2; 0: alpha", json_schema_extra={"unit": "1"}
-    )
-    alpha_3: float = Field(
-        0.0, ge=0, le=1e5, description="expansion ratio m_3/n of layer 3; 0: alpha", json_schema_extra={"unit": "1"}
-    )
-    alpha_4: float = Field(
-        0.0, ge=0, le=1e5, description="expansion ratio m_4/n of layer 4; 0: alpha", json_schema_extra={"unit": "1"}
-    )
-
-    @property
-    def widths(self) -> list[int]:
-        """m_1, ..., m_depth."""
-        own = (self.alpha_1, self.alpha_2, self.alpha_3, self.alpha_4)
-        return [rows(self.n, ratio or self.alpha) for ratio in own[: self.depth]]
-
-    @model_validator(mode="after")
-    def _every_layer_has_one_ratio(self) -> Self:
-        own = {i: getattr(self, f"alpha_{i}") for i in range(1, DEEPEST + 1)}
-        for i, ratio in own.items():
-            if ratio and i > self.depth:
-                raise ValueError(f"alpha_{i} {ratio} is for a layer beyond depth {self.depth}; leave it out")
-            if not ratio and not self.alpha and i <= self.depth:
-                raise ValueError(f"layer {i} has no expansion ratio; give alpha_{i}, or alpha for all layers")
-        if self.alpha and all(own[i] for i in range(1, self.depth + 1)):
-            raise ValueError(f"alpha {self.alpha} is for no layer, as each has its own ratio; leave it out")
-        return self
 
     @model_validator(mode="after")
     def _feasible(self) -> Self:
-        if min(self.widths) < 1:
-            i = self.widths.index(0) + 1
-            raise ValueError(f"the expansion ratio of layer {i} gives no neuron at n {self.n}; use >= {0.5 / self.n}")
         if sum(_numbers(self.n, self.widths)) > LIMIT:
             ratio = _largest(self.n, self.depth) / self.n
             raise ValueError(
@@ -109,8 +72,7 @@ def _largest(n: int, depth: int) -> int:
 
 def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
     p = DeepInjectivityParameters(**networks.points.point(0))
-    shapes = zip(p.widths, [p.n, *p.widths], strict=False)
-    found = decide([networks.normals(i, m, before).astype(np.float64) for i, (m, before) in enumerate(shapes)])
+    found = decide([networks.normals(i, *shape).astype(np.float64) for i, shape in enumerate(p.shapes)])
     enough = found.min_active >= p.n
     return {
         "min_active": found.min_active.astype(np.float64),
@@ -138,8 +100,7 @@ def _cost(p: DeepInjectivityParameters) -> float:
 
 
 def _memory(p: DeepInjectivityParameters) -> int:
-    weights = sum(m * before for m, before in zip(p.widths, [p.n, *p.widths], strict=False))
-    return 28 * weights + int(24 * max(_numbers(p.n, p.widths)))
+    return 28 * p.weights + int(24 * max(_numbers(p.n, p.widths)))
 
 
 _LAYER = (Dim("layer", "depth", "layer"),)
