@@ -20,6 +20,8 @@ EXAMPLES: dict[str, dict] = {
         "axes": {"correlation": [-0.5, 0.0, 0.9], "network": ["fnn", "cnn"]},
         "fixed": {"width": 16, "depth": 3, "side": 8},
     },
+    "deep_injectivity": {"axes": {"n": [2, 3], "alpha": [3.0, 4.5]}, "fixed": {"depth": 2}},
+    "deep_injectivity_bound": {"axes": {"n": [3, 6], "alpha": [3.0, 4.5]}, "fixed": {"depth": 2, "moves": 50}},
     "folding": {"axes": {"width": [8, 12], "angle": [0.5, 1.0, 2.0]}, "fixed": {"depth": 3}},
     "injectivity": {"axes": {"n": [2, 3], "alpha": [3.0, 4.0, 5.0]}},
     "toy": {"axes": {"shift": [-1.0, 0.0, 1.0], "size": [2, 8]}},
