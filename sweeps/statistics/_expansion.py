@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from sweeps.statistic import Parameters
-from sweeps.statistics.injectivity import rows
+from sweeps.statistics._layer import row_count
 
 DEEPEST = 4
 
@@ -41,7 +41,7 @@ class Expansion(Parameters):
     def widths(self) -> list[int]:
         """m_1, ..., m_depth."""
         own = (self.alpha_1, self.alpha_2, self.alpha_3, self.alpha_4)
-        return [rows(self.n, ratio or self.alpha) for ratio in own[: self.depth]]
+        return [row_count(self.n, ratio or self.alpha) for ratio in own[: self.depth]]
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

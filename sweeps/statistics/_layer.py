@@ -14,7 +14,7 @@ from sweeps.networks import row_laws
 from sweeps.statistic import Curve, Networks, Parameters
 
 Domain = Literal["space", "orthant"]
-SOLVED = 25
+SOLVED = 13
 """Values of alpha at which a limit curve is solved."""
 
 
@@ -121,7 +121,7 @@ def limit_curves(outcome: str) -> tuple[Curve, ...]:
     )
 
 
-def _limit(method: str, alpha: np.ndarray) -> np.ndarray:
+def _limit(method: Literal["rs", "2rsb"], alpha: np.ndarray) -> np.ndarray:
     """Solved at a few values, and smooth between them."""
     from scipy.interpolate import PchipInterpolator
 

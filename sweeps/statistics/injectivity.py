@@ -86,12 +86,12 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
 
 def _witness(networks: Networks) -> Witness | None:
     (W,), positive = _layer.draw(networks), networks["domain"] == "orthant"
-    if networks["rows"] in GENERAL:
-        (injective,), (x,) = depth.inactive_direction(W[None], positive)
-    else:
+    if networks["rows"] not in GENERAL:
         x = degenerate.deficient_direction(W, orthant=positive)
-        injective = x is None
-    return None if injective else of_layer(W, x, orthant=positive)
+    else:
+        injective, directions = depth.inactive_direction(W[None], positive)
+        x = None if injective[0] else directions[0]
+    return None if x is None else of_layer(W, x, orthant=positive)
 
 
 def _theory(p: InjectivityParameters) -> dict[str, float]:

@@ -18,7 +18,7 @@ from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
 from sweeps.errors import SpecError, UnknownNameError
 from sweeps.run import perform
-from sweeps.statistics.injectivity import rows
+from sweeps.statistics._layer import row_count
 from sweeps.sweep import Sweep
 from sweeps.theory.injectivity import injective_probability
 from tests.conftest import toy_spec
@@ -45,7 +45,7 @@ def swept(p: Any, draws: Any, undefined: Any = 0, seed: int = 0, **coords: Any) 
 
 
 def planar(alpha: np.ndarray = ALPHA) -> np.ndarray:
-    return np.array([injective_probability(rows(2, a), 2) for a in alpha])
+    return np.array([injective_probability(row_count(2, a), 2) for a in alpha])
 
 
 def covered(found: xr.Dataset, truth: float) -> float:
@@ -93,7 +93,7 @@ def test_points_lie_where_their_layers_are_and_those_of_one_layer_are_one() -> N
     """m = 7 rows at alpha 3.25 and 3.5; the half-point is in m/n, and does not depend on how draws are shared out."""
     p = planar()
     both = swept(p, 100, n=2)
-    m = np.array([rows(2, a) for a in ALPHA])
+    m = np.array([row_count(2, a) for a in ALPHA])
     first = np.append(True, np.diff(m) > 0)
     counts = [np.bincount(m, both[v].values * w)[m][first] for v, w in (("injective", 100), ("injective_n", 1))]
     one = swept(p[first], 200, n=2, alpha=m[first] / 2)
@@ -331,7 +331,7 @@ def test_from_curves_to_the_limit() -> None:
     """Probit curves whose centres approach a planted limit; draws as in the catalog's sweep."""
     n = np.array([2, 3, 4, 5, 6])
     centre = TRUTH[0] - TRUTH[1] * n ** -TRUTH[2]
-    x = xr.DataArray(np.stack([[rows(k, a) / k for a in ALPHA] for k in n]), dims=("n", "alpha"))
+    x = xr.DataArray(np.stack([[row_count(k, a) / k for a in ALPHA] for k in n]), dims=("n", "alpha"))
     p = ndtr((x.values - centre[:, None]) / 0.8)
     half = half_points(swept(p, 20000, n=n))
     truth = [slow_crossing(x[i].values, p[i], np.ones(len(ALPHA)), 0.5) for i in range(len(n))]
