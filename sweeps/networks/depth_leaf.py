@@ -73,7 +73,7 @@ def _popcount(_, word):
     return types.int64(types.uint64), codegen
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _signs_word(leaf, word, x, y, z):
     """Masks of the certainly positive and certainly negative among columns 64 * word and on."""
     positive, negative = np.uint64(0), np.uint64(0)
@@ -84,7 +84,7 @@ def _signs_word(leaf, word, x, y, z):
     return positive, negative
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _count(fixed, masks, at, total):
     """The least count certain just off direction `at` or its opposite."""
     here, opposite, above, below = total, total, np.uint64(0), np.uint64(0)
@@ -97,7 +97,7 @@ def _count(fixed, masks, at, total):
     return min(NEVER if above else here, NEVER if below else opposite)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _look(leaf, fixed, corners, masks, at, x, y, z, total):
     """Store direction `at` and its masks; return its _count."""
     corners[at, 0], corners[at, 1], corners[at, 2] = x, y, z
@@ -106,7 +106,7 @@ def _look(leaf, fixed, corners, masks, at, x, y, z, total):
     return _count(fixed, masks, at, total)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _beats(fixed, masks, a, b, c, best):
     """Whether the triangle of corners a, b, c, or its opposite, might hold a feasible count below `best`."""
     here, opposite, above, below = 0, 0, np.uint64(0), np.uint64(0)
@@ -121,7 +121,7 @@ def _beats(fixed, masks, a, b, c, best):
     return min(best if below else here, best if above else opposite) < best
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _crossing(fixed, masks, a, b):
     """Rows that certainly change sign between corners a and b."""
     rows = 0
@@ -131,7 +131,7 @@ def _crossing(fixed, masks, a, b):
     return rows
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _search(leaf, fixed, total, best, corners, masks, queue):
     """Branch and bound over a leaf: (least count seen or `best`, whether nothing is lower).
 
@@ -179,12 +179,8 @@ def search(leaf, total, best, corners, masks, queue):
 
 
 @compiled
-def search_two_words(leaf, total, best, corners, masks, queue):
-    return _search(leaf, (np.uint64(0), np.uint64(0)), total, best, corners, masks, queue)
-
-
-@compiled
 def search_constrained(leaf, fixed, total, best, corners, masks, queue):
+    """_search of a leaf of one or two words, constrained or not, in two words."""
     return _search(leaf, fixed, total, best, corners, masks, queue)
 
 
@@ -201,7 +197,7 @@ def corner(fixed, masks, total, best):
 def candidate(leaf, fixed, i, j, best):
     """Whether the vertex where columns i and j vanish, or its opposite, might be feasible and count below `best`.
 
-    `fixed` is an array here, with a word for any 64 columns.
+    `fixed` is an array here, with a word for any 64 columns, or more.
     """
     a, b, c = leaf[0, i], leaf[1, i], leaf[2, i]
     d, e, f = leaf[0, j], leaf[1, j], leaf[2, j]

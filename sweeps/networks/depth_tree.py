@@ -17,18 +17,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from sweeps.compiled import compiled
 from sweeps.networks.depth_descent import descend
-from sweeps.networks.depth_leaf import (
-    LANES,
-    NONE,
-    candidate,
-    corner,
-    search,
-    search_constrained,
-    search_two_words,
-)
+from sweeps.networks.depth_leaf import LANES, NONE, candidate, corner, search, search_constrained
 
 BUDGET = 256  # directions tried in a leaf before it is enumerated
 
@@ -81,7 +74,7 @@ def _eliminate_to_leaf(rows, i, leaf):
 
 
 @compiled
-def _count_off(heights, m):
+def _count_off(heights, m, rows):
     """Least count just off a vertex, given every row's height there, 0 for those chosen: (count, side).
 
     Side 1 is the vertex, -1 its opposite; a side where a constraint is negative does not count.
@@ -90,48 +83,57 @@ def _count_off(heights, m):
     for j in range(m):
         positive += heights[j] > 0
         negative += heights[j] < 0
-    for j in range(m, len(heights)):
+    for j in range(m, rows):
         above += heights[j] > 0
         below += heights[j] < 0
     here, opposite = m + 1 if below else positive, m + 1 if above else negative
     return (here, 1.0) if here <= opposite else (opposite, -1.0)
 
 
+@njit(forceinline=True)
+def _copy_rows(rows, out):
+    for q in range(len(out)):  # slices take seconds to compile
+        for j in range(out.shape[1]):
+            out[q, j] = rows[q, j]
+
+
 @compiled
 def _vertex_count(unit, chosen, rows, m, scratch):
     """Least count just off the vertex where the n-1 `chosen` rows vanish, in float64."""
     n = unit.shape[0]
-    scratch[0] = unit
+    _copy_rows(unit, scratch[0])
     for level in range(n - 1):
         _eliminate(scratch[level], n - level, chosen[level], scratch[level + 1])
-    return _count_off(scratch[n - 1, 0, :rows], m)[0]
+    return _count_off(scratch[n - 1, 0], m, rows)[0]
 
 
 @compiled
 def _record(unit, rows, m, chosen, number, y, x, vanishing):
     """Keep the direction with coordinates y where `number` chosen rows are eliminated, or its opposite, in x."""
     n = unit.shape[0]
-    frame, out = np.zeros((n, number + n)), np.zeros((n, number + n))
-    for column in range(number):
-        frame[:, column] = unit[:, chosen[column]]
+    frame, out, heights = np.zeros((n, number + n)), np.zeros((n, number + n)), np.zeros(rows)
     for q in range(n):
+        for column in range(number):
+            frame[q, column] = unit[q, chosen[column]]
         frame[q, number + q] = 1
     for column in range(number):
         if n - column == 4 and len(y) == 3:
             _eliminate_to_leaf(frame, column, out)
         else:
             _eliminate(frame, n - column, column, out)
-        frame[:] = out
-    vanishing[:], x[:] = NONE, 0
-    for axis in range(len(y)):
-        x += y[axis] * frame[axis, number:]
-    heights = np.zeros(rows)
+        frame, out = out, frame
     for q in range(n):
-        heights += x[q] * unit[q, :rows]
+        x[q] = 0
+        for axis in range(len(y)):
+            x[q] += y[axis] * frame[axis, number + q]
+        for j in range(rows):
+            heights[j] += x[q] * unit[q, j]
+        vanishing[q] = chosen[q] if q < number else NONE
     for column in range(number):
-        vanishing[column] = chosen[column]
         heights[chosen[column]] = 0
-    x *= _count_off(heights, m)[1]
+    side = _count_off(heights, m, rows)[1]
+    for q in range(n):
+        x[q] *= side
 
 
 @compiled
@@ -149,7 +151,7 @@ def _enumerate(leaf, fixed, columns, unit, rows, m, best, chosen, scratch, x, va
                 count = _vertex_count(unit, chosen, rows, m, scratch)
                 if count < best:
                     best = count
-                    _record(unit, rows, m, chosen, n - 1, np.ones(1), x, vanishing)
+                    _record(unit, rows, m, chosen, n - 1, np.ones(1, np.float32), x, vanishing)
     return best
 
 
@@ -223,7 +225,7 @@ def _compact(level, chosen, rows, trunk, columns):
 @compiled
 def _constraints(columns, m, fixed):
     """The bits of the columns that are constraints, and the number of the others."""
-    fixed[:], others = 0, 0
+    others = 0
     for column in range(len(columns)):
         if columns[column] < m:
             others += 1
@@ -237,7 +239,7 @@ def _search_trunk(trunk, columns, unit, rows, m, best, stop, chosen, level, end,
     """Least count in the leaves of a trunk, of which row `level` is chosen up to `end`; or `best` if none is lower."""
     leaf, corners, masks, queue, scratch = work
     depth = level + 1 if unit.shape[0] > 3 else 0
-    fixed = np.zeros(-(-len(columns) // 64), np.uint64)
+    fixed = np.zeros(max(2, -(-len(columns) // 64)), np.uint64)
     others = _constraints(columns, m, fixed)
     for i in range(chosen[level - 1] + 1 if level else 0, end):
         total, column = others, i - level  # the rows chosen are all before row i
@@ -247,19 +249,15 @@ def _search_trunk(trunk, columns, unit, rows, m, best, stop, chosen, level, end,
             fixed[column >> 6] &= ~(np.uint64(1) << np.uint64(column & 63))
             total -= i < m
         else:
-            leaf[:] = trunk
+            _copy_rows(trunk, leaf)
         before, proved = best, False
-        if len(fixed) == 1 and rows == m:
+        if len(columns) <= 64 and rows == m:
             best, proved = search(leaf, total, best, corners, masks, queue)
-        elif len(fixed) == 1:
-            best, proved = search_constrained(leaf, (fixed[0],), total, best, corners, masks, queue)
-        elif len(fixed) == 2 and rows == m:
-            best, proved = search_two_words(leaf, total, best, corners, masks, queue)
-        elif len(fixed) == 2:
+        elif len(columns) <= 128:
             best, proved = search_constrained(leaf, (fixed[0], fixed[1]), total, best, corners, masks, queue)
         if best < before:
-            y = corners[corner(fixed, masks, total, best)].astype(np.float64)
-            _record(unit, rows, m, chosen, depth, y, x, vanishing)
+            at = corner(fixed[: masks.shape[1] // 2], masks, total, best)
+            _record(unit, rows, m, chosen, depth, corners[at], x, vanishing)
         if not proved:
             best = _enumerate(leaf, fixed, columns, unit, rows, m, best, chosen, scratch, x, vanishing)
         if best <= stop:
@@ -285,7 +283,7 @@ def _least(unit, rows, m, best, stop, x, vanishing):
     work = (
         np.zeros((3, width), np.float32),
         np.zeros((BUDGET, 3), np.float32),
-        np.zeros((BUDGET, 2 * words), np.uint64),
+        np.zeros((BUDGET, 2 if words == 1 and rows == m else 4), np.uint64),
         np.zeros((2 * BUDGET, 5), np.uint64),
         np.zeros((n, n, unit.shape[1])),
     )
@@ -294,7 +292,7 @@ def _least(unit, rows, m, best, stop, x, vanishing):
         ends[0] = rows - n + 1  # a cell has at least n facets
     if depth == 0:
         ends[0] = 1
-    levels[0] = unit
+    _copy_rows(unit, levels[0])
     while level >= 0 and best > stop:
         if level == last:
             _compact(levels[level], chosen[:level], rows, trunk, columns)
