@@ -39,7 +39,7 @@ def _cost(heights, row, step, m):
     return cost
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _push(unit, gram, i, x, heights):
     """Take x just across row i."""
     step = (1 + PUSH) * heights[i]
@@ -72,11 +72,18 @@ def _heights(unit, x, heights):
     square = 0.0
     for q in range(len(x)):
         square += x[q] * x[q]
-    heights[:] = 0
+    for j in range(len(heights)):
+        heights[j] = 0
     for q in range(len(x)):
         x[q] /= np.sqrt(square)
         for j in range(len(heights)):
             heights[j] += x[q] * unit[q, j]
+
+
+@njit(forceinline=True)
+def _copy(x, out):
+    for q in range(len(x)):  # a slice takes seconds to compile
+        out[q] = x[q]
 
 
 @compiled
@@ -88,23 +95,26 @@ def descend(unit, rows, m, kicks, best, stop, point):
     n = unit.shape[0]
     gram, heights, x, here = _gram(unit, rows), np.zeros(rows), np.zeros(n), np.zeros(n)
     for q in range(n):
-        here[q] = 1.0 if rows > m else -unit[q, :m].sum()
+        here[q] = 1 if rows > m else 0
+        for i in range(m if rows == m else 0):
+            here[q] -= unit[q, i]
     lowest = rows * rows
     for kick in range(kicks):
-        x[:] = here
+        _copy(here, x)
         _heights(unit, x, heights)
         if kick:
             _push(unit, gram, kick % m, x, heights)
             _push(unit, gram, (kick + 1 + kick // m) % m, x, heights)
         cost = _descend(unit, gram, m, x, heights)
         if cost <= lowest:
-            lowest, here[:] = cost, x
-        if lowest < best:
+            lowest = cost
+            _copy(x, here)
+        if cost < best:
             _heights(unit, x, heights)
             cost = _cost(heights, gram[0], 0.0, m)
             if cost < best:
                 best = cost
-                point[:] = x
+                _copy(x, point)
         if best <= stop:
             break
     return best

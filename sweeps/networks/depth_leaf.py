@@ -73,7 +73,7 @@ def _popcount(_, word):
     return types.int64(types.uint64), codegen
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _signs_word(leaf, word, x, y, z):
     """Masks of the certainly positive and certainly negative among columns 64 * word and on."""
     positive, negative = np.uint64(0), np.uint64(0)
@@ -84,14 +84,12 @@ def _signs_word(leaf, word, x, y, z):
     return positive, negative
 
 
-@njit(inline="always")
-def _look(leaf, fixed, corners, masks, at, x, y, z, total):
-    """Store direction `at` and its masks; return the least count certain just off it or its opposite."""
-    corners[at, 0], corners[at, 1], corners[at, 2] = x, y, z
+@njit(forceinline=True)
+def _count(fixed, masks, at, total):
+    """The least count certain just off direction `at` or its opposite."""
     here, opposite, above, below = total, total, np.uint64(0), np.uint64(0)
     for word in range(len(fixed)):
-        positive, negative = _signs_word(leaf, word, x, y, z)
-        masks[at, 2 * word], masks[at, 2 * word + 1] = positive, negative
+        positive, negative = masks[at, 2 * word], masks[at, 2 * word + 1]
         here -= _popcount(negative & ~fixed[word])  # pyright: ignore[reportCallIssue]
         opposite -= _popcount(positive & ~fixed[word])  # pyright: ignore[reportCallIssue]
         above |= fixed[word] & ~positive
@@ -99,7 +97,16 @@ def _look(leaf, fixed, corners, masks, at, x, y, z, total):
     return min(NEVER if above else here, NEVER if below else opposite)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
+def _look(leaf, fixed, corners, masks, at, x, y, z, total):
+    """Store direction `at` and its masks; return its _count."""
+    corners[at, 0], corners[at, 1], corners[at, 2] = x, y, z
+    for word in range(len(fixed)):
+        masks[at, 2 * word], masks[at, 2 * word + 1] = _signs_word(leaf, word, x, y, z)
+    return _count(fixed, masks, at, total)
+
+
+@njit(forceinline=True)
 def _beats(fixed, masks, a, b, c, best):
     """Whether the triangle of corners a, b, c, or its opposite, might hold a feasible count below `best`."""
     here, opposite, above, below = 0, 0, np.uint64(0), np.uint64(0)
@@ -114,7 +121,7 @@ def _beats(fixed, masks, a, b, c, best):
     return min(best if below else here, best if above else opposite) < best
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _crossing(fixed, masks, a, b):
     """Rows that certainly change sign between corners a and b."""
     rows = 0
@@ -124,19 +131,17 @@ def _crossing(fixed, masks, a, b):
     return rows
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _search(leaf, fixed, total, best, corners, masks, queue):
-    """Branch and bound over a leaf: (least count seen or `best`, its corner or NONE, whether nothing is lower).
+    """Branch and bound over a leaf: (least count seen or `best`, whether nothing is lower).
 
     `total` is the number of rows of W in the leaf. Breadth first and without branches on the counts, so that the
     processor can overlap triangles. A triangle is queued as a, b, c, a, b: three neighbours are the triangle turned.
     """
-    half, found = np.float32(0.5), NONE
+    half = np.float32(0.5)
     for axis in range(3):
         x, y, z = np.float32(axis == 0), np.float32(axis == 1), np.float32(axis == 2)
-        count = _look(leaf, fixed, corners, masks, axis, x, y, z, total)
-        if count < best:
-            best, found = count, axis
+        best = min(best, _look(leaf, fixed, corners, masks, axis, x, y, z, total))
         corners[axis + 3, 0], corners[axis + 3, 1], corners[axis + 3, 2] = -x, -y, -z
         for word in range(len(fixed)):
             masks[axis + 3, 2 * word], masks[axis + 3, 2 * word + 1] = masks[axis, 2 * word + 1], masks[axis, 2 * word]
@@ -148,7 +153,7 @@ def _search(leaf, fixed, total, best, corners, masks, queue):
     head = np.uint64(0)
     while head < tail:
         if used == np.uint64(len(corners)):
-            return best, found, False
+            return best, False
         a, b, c = queue[head, 0], queue[head, 1], queue[head, 2]
         ab, bc, ca = _crossing(fixed, masks, a, b), _crossing(fixed, masks, b, c), _crossing(fixed, masks, c, a)
         turn = np.uint64(bc > ab)
@@ -158,15 +163,13 @@ def _search(leaf, fixed, total, best, corners, masks, queue):
         x = half * (corners[a, 0] + corners[b, 0])
         y = half * (corners[a, 1] + corners[b, 1])
         z = half * (corners[a, 2] + corners[b, 2])
-        count = _look(leaf, fixed, corners, masks, used, x, y, z, total)
-        found = np.int64(used) if count < best else found
-        best = min(best, count)
+        best = min(best, _look(leaf, fixed, corners, masks, used, x, y, z, total))
         queue[tail, 0], queue[tail, 1], queue[tail, 2], queue[tail, 3], queue[tail, 4] = a, used, c, a, used
         tail += np.uint64(_beats(fixed, masks, a, used, c, best))
         queue[tail, 0], queue[tail, 1], queue[tail, 2], queue[tail, 3], queue[tail, 4] = used, b, c, used, b
         tail += np.uint64(_beats(fixed, masks, used, b, c, best))
         used += np.uint64(1)
-    return best, found, True
+    return best, True
 
 
 @compiled
@@ -176,20 +179,25 @@ def search(leaf, total, best, corners, masks, queue):
 
 
 @compiled
-def search_two_words(leaf, total, best, corners, masks, queue):
-    return _search(leaf, (np.uint64(0), np.uint64(0)), total, best, corners, masks, queue)
+def search_constrained(leaf, fixed, total, best, corners, masks, queue):
+    """_search of a leaf of one or two words, constrained or not, in two words."""
+    return _search(leaf, fixed, total, best, corners, masks, queue)
 
 
 @compiled
-def search_constrained(leaf, fixed, total, best, corners, masks, queue):
-    return _search(leaf, fixed, total, best, corners, masks, queue)
+def corner(fixed, masks, total, best):
+    """The first corner whose count is `best`, of a search that has just found it."""
+    at = 0
+    while _count(fixed, masks, at, total) != best:
+        at += 1
+    return at
 
 
 @compiled
 def candidate(leaf, fixed, i, j, best):
     """Whether the vertex where columns i and j vanish, or its opposite, might be feasible and count below `best`.
 
-    `fixed` is an array here, with a word for any 64 columns.
+    `fixed` is an array here, with a word for any 64 columns, or more.
     """
     a, b, c = leaf[0, i], leaf[1, i], leaf[2, i]
     d, e, f = leaf[0, j], leaf[1, j], leaf[2, j]

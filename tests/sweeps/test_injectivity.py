@@ -3,8 +3,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sweeps.networks.depth import min_active
@@ -36,98 +34,6 @@ def simulate(seed, draws, m, n):
 def close(values, expected, slack=0.0):
     """Mean of the values within four standard errors, and `slack`, of the expected one."""
     return abs(np.mean(values) - expected) <= 4 * np.std(values) / math.sqrt(len(values)) + slack
-
-
-@pytest.mark.parametrize(
-    ("n", "m"),
-    [
-        *((1, m) for m in (1, 2, 9)),
-        *((2, m) for m in (1, 2, 3, 16, 70)),
-        *((3, m) for m in (2, 3, 4, 17, 24, 66)),
-        *((4, m) for m in (4, 5, 12, 17)),
-        *((5, m) for m in (5, 10, 15)),
-        *((6, m) for m in (8, 14)),
-        *((7, m) for m in (9, 14)),
-    ],
-)
-def test_kernel_is_the_minimum_over_all_null_vectors(n, m):
-    W = gaussian(10 * n + m, 3, m, n)
-    assert min_active(W).tolist() == [slow_min_active(w) for w in W]
-
-
-def test_kernel_on_more_rows_than_a_word_has_bits():
-    W = gaussian(0, 1, 66, 4)
-    assert min_active(W)[0] == slow_min_active(W[0])
-
-
-def test_no_sampled_direction_has_fewer_active_rows():
-    W = gaussian(1, 5, 30, 5)
-    x = np.random.default_rng(2).standard_normal((5, 5, 20_000))
-    assert np.all((W @ x > 0).sum(axis=1).min(axis=1) >= min_active(W))
-
-
-@pytest.mark.parametrize(
-    ("W", "expected"),
-    [
-        (np.eye(3), 0),  # x = -(1, 1, 1)
-        (np.vstack([np.eye(3), -np.ones(3)]), 1),  # a simplex around the origin
-        (np.array([[np.cos(t), np.sin(t)] for t in 2 * np.pi * np.arange(7) / 7]), 3),  # regular heptagon
-        (np.array([[1.0], [2.0], [-3.0]]), 1),
-        (np.vander(np.arange(1.0, 9.0), 4), 0),  # polynomials negative everywhere
-        (np.vander(np.arange(1.0, 9.0), 4) * (-1.0) ** np.arange(8)[:, None], 2),  # alternating, neighbourly
-    ],
-    ids=["orthant", "simplex", "heptagon", "line", "moment curve", "alternating"],
-)
-def test_small_exact_cases(W, expected):
-    assert min_active(W[None].astype(np.float64)).tolist() == [expected]
-
-
-matrices = st.integers(1, 6).flatmap(
-    lambda n: st.tuples(st.integers(n, 4 * n + 4), st.just(n), st.integers(0, 2**32 - 1))
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(matrices)
-def test_invariances(shape):
-    m, n, seed = shape
-    W, rng = gaussian(seed, 1, m, n), np.random.default_rng(seed + 1)
-    k = min_active(W)[0]
-    scaled = W * rng.lognormal(0, 3, (1, m, 1))
-    turned = W @ rng.standard_normal((n, n))
-    assert [min_active(V)[0] for V in (scaled, turned, W[:, rng.permutation(m)])] == [k, k, k]
-
-
-@settings(max_examples=60, deadline=None)
-@given(matrices)
-def test_one_row_more_adds_nothing_or_one(shape):
-    m, n, seed = shape
-    W = gaussian(seed, 1, m + 1, n)
-    assert min_active(W)[0] - min_active(W[:, :-1])[0] in (0, 1)
-
-
-@settings(max_examples=60, deadline=None)
-@given(matrices)
-def test_general_position_bound(shape):
-    m, n, seed = shape
-    assert 0 <= min_active(gaussian(seed, 1, m, n))[0] <= theory.largest_min_active(m, n)
-
-
-@pytest.mark.parametrize("spread", [1e-5, 1e-7, 1e-9])
-def test_signs_float32_cannot_see_are_decided_in_float64(spread):
-    """Rows in tight bundles of n: their determinants are far below float32's rounding."""
-    rng = np.random.default_rng(5)
-    for n, m in [(3, 15), (4, 14), (5, 12)]:
-        centres = np.repeat(rng.standard_normal((-(-m // n), n)), n, axis=0)[:m]
-        W = centres + spread * rng.standard_normal((m, n))
-        assert min_active(W[None])[0] == slow_min_active(W)
-
-
-def test_every_network_is_by_itself():
-    W = gaussian(3, 40, 24, 4)
-    alone = np.concatenate([min_active(w[None]) for w in W])
-    assert np.array_equal(min_active(W), alone)
-    assert np.array_equal(min_active(W[::-1].copy()), alone[::-1])
 
 
 @pytest.mark.parametrize("m", [5, 8, 12, 16])
