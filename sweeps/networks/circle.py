@@ -29,12 +29,31 @@ import numpy as np
 from numba import njit
 
 from sweeps.compiled import compiled
-from sweeps.networks.sparse_product import sparse_product
+
+
+@compiled
+def _product(z, weights, start, m):
+    """Pre-activations (rays, m) of values (rays, m') under the transposed weights (m', m) from `start` on."""
+    H = np.zeros((z.shape[0], m))
+    for p in range(z.shape[0]):
+        for k in range(z.shape[1]):
+            if z[p, k] != 0:
+                row = start + k * m
+                for j in range(m):
+                    H[p, j] += z[p, k] * weights[row + j]
+    return H
 
 
 @njit(inline="always")
 def _opposite(a, b):
     return a < 0 < b or b < 0 < a
+
+
+@njit(inline="always")
+def _mean(rows, p, q, t, to, at):
+    """Write (1 - t) times row p and t times row q."""
+    for c in range(rows.shape[1]):
+        to[at, c] = (1 - t) * rows[p, c] + t * rows[q, c]
 
 
 @compiled
@@ -50,7 +69,9 @@ def _cut(rays, H):
     at = 0
     for p in range(arcs):
         q = (p + 1) % arcs
-        fine[at], values[at], parent[at] = rays[p], H[p], p
+        _mean(rays, p, q, 0.0, fine, at)
+        _mean(H, p, q, 0.0, values, at)
+        parent[at] = p
         at += 1
         found = 0
         for j in range(m):
@@ -64,8 +85,8 @@ def _cut(rays, H):
                 found += 1
         for c in range(found):
             t = places[c]
-            fine[at] = (1 - t) * rays[p] + t * rays[q]
-            values[at] = (1 - t) * H[p] + t * H[q]
+            _mean(rays, p, q, t, fine, at)
+            _mean(H, p, q, t, values, at)
             values[at, neurons[c]] = 0
             parent[at] = p
             at += 1
@@ -105,12 +126,19 @@ def _share(z, p, q, j, k):
 
 
 @njit(inline="always")
-def _at_share(rays, z, p, q, j, k, share):
-    """The point of arc p where neurons j and k sum to 1 and j has that share."""
+def _put_point(rays, p, q, t, total, pair, which):
+    """Write the point of an arc at t, divided by `total`."""
+    for c in range(2):
+        pair[which, c] = ((1 - t) * rays[p, c] + t * rays[q, c]) / total
+
+
+@njit(inline="always")
+def _put_share(rays, z, p, q, j, k, share, pair, which):
+    """Write the point of arc p where neurons j and k sum to 1 and j has that share."""
     a = z[p, j] - share * (z[p, j] + z[p, k])
     b = z[q, j] - share * (z[q, j] + z[q, k])
     t = a / (a - b)
-    return ((1 - t) * rays[p] + t * rays[q]) / ((1 - t) * (z[p, j] + z[p, k]) + t * (z[q, j] + z[q, k]))
+    _put_point(rays, p, q, t, (1 - t) * (z[p, j] + z[p, k]) + t * (z[q, j] + z[q, k]), pair, which)
 
 
 @njit(inline="always")
@@ -122,15 +150,17 @@ def _normal(z, p, q, S):
 
 
 @njit(inline="always")
-def _crossing(rays, z, p, q, normal, S):
-    """Whether arc p's image crosses the plane of that normal, and the point where S sums to 1 there."""
+def _crosses(rays, z, p, q, normal, S, pair, which):
+    """Whether arc p's image crosses the plane of that normal; writes the point where S sums to 1 there."""
     a = normal[0] * z[p, S[0]] + normal[1] * z[p, S[1]] + normal[2] * z[p, S[2]]
     b = normal[0] * z[q, S[0]] + normal[1] * z[q, S[1]] + normal[2] * z[q, S[2]]
-    t = a / (a - b) if _opposite(a, b) else 0.0
-    total = 0.0
-    for j in S:
-        total += (1 - t) * z[p, j] + t * z[q, j]
-    return _opposite(a, b), ((1 - t) * rays[p] + t * rays[q]) / total
+    found = _opposite(a, b)
+    if found:
+        t, total = a / (a - b), 0.0
+        for j in S:
+            total += (1 - t) * z[p, j] + t * z[q, j]
+        _put_point(rays, p, q, t, total, pair, which)
+    return found
 
 
 @compiled
@@ -142,15 +172,12 @@ def _meet(rays, z, a, b, count, S, pair):
         one, two = _share(z, a, after_a, j, k), _share(z, b, after_b, j, k)
         low, high = max(min(one), min(two)), min(max(one), max(two))
         if low < high:
-            middle = (low + high) / 2
-            pair[0] = _at_share(rays, z, a, after_a, j, k, middle)
-            pair[1] = _at_share(rays, z, b, after_b, j, k, middle)
+            _put_share(rays, z, a, after_a, j, k, (low + high) / 2, pair, 0)
+            _put_share(rays, z, b, after_b, j, k, (low + high) / 2, pair, 1)
         return low < high
-    one, x = _crossing(rays, z, a, after_a, _normal(z, b, after_b, S), S)
-    two, y = _crossing(rays, z, b, after_b, _normal(z, a, after_a, S), S)
-    if one and two:
-        pair[0], pair[1] = x, y
-    return one and two
+    return _crosses(rays, z, a, after_a, _normal(z, b, after_b, S), S, pair, 0) and _crosses(
+        rays, z, b, after_b, _normal(z, a, after_a, S), S, pair, 1
+    )
 
 
 @compiled
@@ -170,6 +197,7 @@ def _collides(rays, z, count, first, plane, pair):
                 continue
             if _meet(rays, z, a, b, count[a], first[a], pair):
                 return True
+    pair[:, :] = np.nan
     return False
 
 
@@ -177,36 +205,13 @@ def _collides(rays, z, count, first, plane, pair):
 def _collapse(rays, z, p, active, pair):
     """Two inputs of arc p with the same image, where at most one neuron, `active`, is active."""
     q = (p + 1) % len(z)
-    a, b = (z[p, active], z[q, active]) if active >= 0 else (0.0, 0.0)
-    step = 0.5 / max(a, b) if active >= 0 else 0.5
-    pair[0] = rays[p] + rays[q]
-    pair[1] = (1 + step * b) * rays[p] + (1 - step * a) * rays[q] if active >= 0 else rays[p] + 2 * rays[q]
-
-
-@compiled
-def _decide_one(flat, widths, least, pair):
-    """First layer that two inputs do not survive; fills `least` and `pair`."""
-    rays = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # so that no arc is half the circle
-    z, plane = rays, np.zeros(4, np.uint64)
-    layers = len(widths) - 1
-    found, start = layers, 0
-    for i in range(layers):
-        size = widths[i] * widths[i + 1]
-        W = flat[start : start + size].reshape(widths[i], widths[i + 1])
-        H = sparse_product(z, W, np.zeros(widths[i + 1]))
-        rays, H, parent = _cut(rays, H)
-        z = np.maximum(H, 0.0)
-        count, first, plane = _active_sets(z, plane, parent)
-        start += size
-        p = np.argmin(count)
-        least[i] = count[p]
-        if found == layers:
-            if count[p] < 2:
-                _collapse(rays, z, p, first[p, 0], pair)
-                found = i
-            elif _collides(rays, z, count, first, plane, pair):
-                found = i
-    return found
+    a, b, step = 0.0, 1.0, 0.5
+    if active >= 0:
+        a, b = z[p, active], z[q, active]
+        step /= max(a, b)
+    for c in range(2):
+        pair[0, c] = rays[p, c] + rays[q, c]
+        pair[1, c] = (1 + step * b) * rays[p, c] + (1 - step * a) * rays[q, c]
 
 
 @compiled
@@ -216,8 +221,26 @@ def decide(flat, widths):
     `widths` (layers + 1,) begins with 2 inputs; `flat` (networks, size) holds the layers' transposed weights.
     """
     layers = len(widths) - 1
-    least, first = np.empty((len(flat), layers), np.int64), np.empty(len(flat), np.int64)
+    least, found = np.empty((len(flat), layers), np.int64), np.full(len(flat), layers)
     pairs = np.full((len(flat), 2, 2), np.nan)
     for k in range(len(flat)):
-        first[k] = _decide_one(flat[k], widths, least[k], pairs[k])
-    return least, first, pairs
+        rays, plane, start = np.zeros((4, 2)), np.zeros(4, np.uint64), 0
+        for quarter in range(4):  # so that no arc is half the circle
+            rays[quarter, quarter & 1] = 1 - (quarter & 2)
+        z = rays
+        for i in range(layers):
+            rays, z, parent = _cut(rays, _product(z, flat[k], start, widths[i + 1]))
+            for p in range(len(z)):
+                for j in range(z.shape[1]):
+                    z[p, j] = max(z[p, j], 0.0)
+            count, first, plane = _active_sets(z, plane, parent)
+            start += widths[i] * widths[i + 1]
+            p = np.argmin(count)
+            least[k, i] = count[p]
+            if found[k] == layers:
+                if count[p] < 2:
+                    _collapse(rays, z, p, first[p, 0], pairs[k])
+                    found[k] = i
+                elif _collides(rays, z, count, first, plane, pairs[k]):
+                    found[k] = i
+    return least, found, pairs

@@ -22,13 +22,93 @@ from numba import njit
 
 from sweeps.compiled import compiled
 from sweeps.networks.circle import mixed
-from sweeps.networks.cones import common_ray, copy, kernel_step, meet_plane
+from sweeps.networks.cones import common_ray, copy, meet_plane, put
 from sweeps.networks.sparse_product import sparse_product
 
 TOLERANCE = 1e-6
 """Least distance of two inputs that collide, relative to their length."""
 ROUNDING = 1e-9
 """Most distance of their images, relative to their length, as a part of the inputs' distance."""
+
+
+def decide(flat, widths):
+    """k_i* (networks, layers), the first layer that collapses (networks,), and two inputs (networks, 2, n).
+
+    `widths` (layers + 1,) begins with n inputs; `flat` (networks, size) holds the layers' transposed weights.
+    """
+    least = np.empty((len(flat), len(widths) - 1), np.int64)
+    pairs = np.full((len(flat), 2, widths[0]), np.nan)
+    first = [_decide_one(*network, widths) for network in zip(flat, least, pairs, strict=True)]
+    return least, np.array(first, np.int64), pairs
+
+
+def _decide_one(flat, least, pair, widths):
+    """The first layer in which two inputs become one; fills `least` and `pair`."""
+    n, layers = int(widths[0]), len(widths) - 1
+    neurons = int(widths[1:].sum())
+    x, facets, ends = _whole_space(n, (n + 1 + neurons + 63) // 64)
+    most = 4 * (n + neurons)  # a cone with f facets has at most 2f - 4 rays in four dimensions, and as many appear
+    z, found, bits = x, layers, n + 1
+    for i, W in enumerate(_layers(flat, widths)):
+        V, facets, ends = _cut(np.hstack((x, _product(z, W))), facets, ends, n, bits, most)
+        x, z = np.ascontiguousarray(V[:, :n]), np.maximum(V[:, n:], 0.0)
+        count, sets = _active_sets(z, ends)
+        least[i], bits = count.min(), bits + W.shape[1]
+        if found < layers:
+            continue
+        if least[i] < n:
+            p = int(count.argmin())
+            piece = slice(ends[p - 1] if p else 0, ends[p])
+            pair[:] = _kernel_step(x[piece], z[piece])
+            found = i
+        elif i > 0 and _collides(flat, widths, i, x, z, facets, ends, count, sets, pair):
+            found = i
+    return found
+
+
+def _layers(flat, widths):
+    """The transposed weights of one network."""
+    ends = np.cumsum(widths[:-1] * widths[1:])
+    return [part.reshape(-1, m) for part, m in zip(np.split(flat, ends[:-1]), widths[1:], strict=True)]
+
+
+def _product(z, W):
+    return sparse_product(z, W, np.zeros(W.shape[1]))
+
+
+def _kernel_step(x, z):
+    """Two points inside a piece with the same image: rays x (rays, n), images z (rays, m) of rank below n."""
+    length = np.sqrt((x * x).sum(axis=1, keepdims=True))
+    x, inverse = x / length, np.linalg.pinv(x / length)
+    unseen = np.linalg.svd((inverse @ (z / length)).T)[2][-1]  # by the Jacobian (m, n)
+    middle = x.sum(axis=0)
+    return np.stack([middle, middle + unseen / (2 * np.abs(unseen @ inverse).max())])
+
+
+def _collides(flat, widths, layer, x, z, facets, ends, count, sets, pair):
+    """Whether two pieces share an image in this layer, none having shared one before."""
+    few = np.flatnonzero(count < 2 * x.shape[1])
+    few = few[np.argsort(sets[few], kind="stable")]
+    if (sets[few[1:]] != sets[few[:-1]]).all():
+        return False
+    total = z.sum(axis=1, keepdims=True)
+    x, z = x / total, z / total
+    one, two = _next_meeting(x, z, facets, ends, count, sets, few, 0, 0, pair)
+    while one < len(few):
+        if _is_collision(flat, widths, layer, pair):
+            return True
+        one, two = _next_meeting(x, z, facets, ends, count, sets, few, one, two, pair)
+    pair[:] = np.nan
+    return False
+
+
+def _is_collision(flat, widths, layer, pair):
+    """Whether two inputs are clearly different and their z of a layer is not."""
+    z = pair
+    for W in _layers(flat, widths)[: layer + 1]:
+        z = np.maximum(_product(z, W), 0.0)
+    inputs = np.abs(pair[0] - pair[1]).max() / np.abs(pair).max()
+    return inputs > TOLERANCE and np.abs(z[0] - z[1]).max() <= ROUNDING * inputs * z.max()
 
 
 @njit(inline="always")
@@ -48,10 +128,13 @@ def _cutting(V, start, end, n, neuron):
 
 @njit(inline="always")
 def _grown(array, rows):
+    """An array with space for so many rows."""
     if rows <= len(array):
         return array
     larger = np.empty((2 * rows, array.shape[1]), array.dtype)
-    larger[: len(array)] = array
+    for r in range(len(array)):
+        for c in range(array.shape[1]):
+            larger[r, c] = array[r, c]
     return larger
 
 
@@ -64,69 +147,65 @@ def _cut(V, facets, ends, n, bits, most):
     piece, on = np.empty((most, n + m)), np.empty((most, words), np.uint64)
     common = np.empty(words, np.uint64)
     bounds = np.empty((m + 3, 3), np.int64)  # start, end and next neuron of the pieces on the stack
-    out, out_on, out_ends = np.empty((2 * len(V), n + m)), np.empty((2 * len(V), words), np.uint64), [0]
-    begin = 0
+    out, out_on, out_ends = np.empty((2 * len(V), n + m)), np.empty((2 * len(V), words), np.uint64), np.empty((64, 1))
+    begin, at, pieces = 0, 0, 0
     for end in ends:
-        stack[: end - begin], marks[: end - begin] = V[begin:end], facets[begin:end]
+        for a in range(begin, end):
+            put(V, facets, a, stack, marks, a - begin)
         bounds[0, 0], bounds[0, 1], bounds[0, 2] = 0, end - begin, 0
         begin, top = end, 0
         while top >= 0:
             low, high = bounds[top, 0], bounds[top, 1]
-            neuron = _cutting(stack, low, high, n, bounds[top, 2])
-            rays = high - low
+            neuron, rays = _cutting(stack, low, high, n, bounds[top, 2]), high - low
             if neuron == m:
-                at = out_ends[-1]
                 out, out_on = _grown(out, at + rays), _grown(out_on, at + rays)
-                out[at : at + rays], out_on[at : at + rays] = stack[low:high], marks[low:high]
-                out_ends.append(at + rays)
+                for a in range(rays):
+                    put(stack, marks, low + a, out, out_on, at + a)
+                at += rays
+                out_ends = _grown(out_ends, pieces + 1)
+                out_ends[pieces, 0] = at
+                pieces += 1
                 top -= 1
                 continue
-            piece[:rays], on[:rays] = stack[low:high], marks[low:high]
+            for a in range(rays):
+                put(stack, marks, low + a, piece, on, a)
             total = meet_plane(piece, on, rays, n + neuron, bits + neuron, common)
             middle = copy(piece, on, total, n + neuron, True, False, stack, marks, low)
             high = copy(piece, on, total, n + neuron, False, True, stack, marks, middle)
             bounds[top, 1], bounds[top, 2] = middle, neuron + 1
             top += 1
             bounds[top, 0], bounds[top, 1], bounds[top, 2] = middle, high, neuron + 1
-    last = out_ends[-1]
-    return out[:last], out_on[:last], np.array(out_ends[1:])
+    return out[:at], out_on[:at], out_ends[:pieces, 0].astype(np.int64)
 
 
-@compiled
 def _whole_space(n, words):
     """R^n as n + 1 cones: rays x (n (n + 1), n), facets, ends."""
-    x, facets = np.zeros((n * (n + 1), n)), np.zeros((n * (n + 1), words), np.uint64)
-    at = 0
+    ends = np.vstack([np.eye(n), -np.ones(n)])
+    x, facets = [], []
     for left_out in range(n + 1):
         for i in range(n + 1):
             if i != left_out:
-                if i < n:
-                    x[at, i] = 1
-                else:
-                    x[at] = -1
-                for other in range(n + 1):  # on the facets opposite to the other rays
-                    if other not in (i, left_out):
-                        facets[at, 0] |= np.uint64(1) << np.uint64(other)
-                at += 1
-    return x, facets, n * np.arange(1, n + 2)
+                x.append(ends[i])
+                facets.append(sum(1 << other for other in range(n + 1) if other not in (i, left_out)))
+    bits = np.zeros((len(x), words), np.uint64)
+    bits[:, 0] = facets  # those opposite to the other rays
+    return np.array(x), bits, n * np.arange(1, n + 2)
 
 
 @compiled
-def _active(V, n, begin, end):
-    """Number of active neurons of a piece and the hash of their set."""
-    count, word = 0, np.uint64(0)
-    for j in range(n, V.shape[1]):
-        for a in range(begin, end):
-            if V[a, j] > 0:
-                count += 1
-                word = mixed(word, j)
-                break
-    return count, word
-
-
-@njit(inline="always")
-def _rays_of(p, ends):
-    return (ends[p - 1] if p else 0), ends[p]
+def _active_sets(z, ends):
+    """Number of active neurons of every piece and the hash of their set."""
+    count, sets, begin = np.zeros(len(ends), np.int64), np.zeros(len(ends), np.uint64), 0
+    for p in range(len(ends)):
+        for j in range(z.shape[1]):
+            active = False
+            for a in range(begin, ends[p]):
+                active |= z[a, j] > 0
+            if active:
+                count[p] += 1
+                sets[p] = mixed(sets[p], j)
+        begin = ends[p]
+    return count, sets
 
 
 @compiled
@@ -134,108 +213,50 @@ def _images(z, low, high, count):
     """The rays of a piece in the coordinates of its active neurons, (rays, count)."""
     y, at = np.empty((high - low, count)), 0
     for j in range(z.shape[1]):
-        if at < count and z[low:high, j].max() > 0:
-            y[:, at] = z[low:high, j]
+        active = False
+        for a in range(low, high):
+            active |= z[a, j] > 0
+        if active:
+            for a in range(low, high):
+                y[a - low, at] = z[a, j]
             at += 1
     return y
 
 
-@njit(inline="always")
-def _scaled(x, y):
-    """Rays and their images, scaled so that an image's coordinates sum to 1."""
-    for a in range(len(y)):
-        total = y[a].sum()
-        x[a] /= total
-        y[a] /= total
-
-
-@njit(inline="always")
+@compiled
 def _apart(y, other):
     """Whether one coordinate keeps two cones apart, whose rays have coordinates that sum to 1."""
     apart = False
     for c in range(y.shape[1]):
-        apart |= y[:, c].max() <= other[:, c].min() or other[:, c].max() <= y[:, c].min()
+        low, high, other_low, other_high = np.inf, -np.inf, np.inf, -np.inf
+        for a in range(len(y)):
+            low, high = min(low, y[a, c]), max(high, y[a, c])
+        for a in range(len(other)):
+            other_low, other_high = min(other_low, other[a, c]), max(other_high, other[a, c])
+        apart |= high <= other_low or other_high <= low
     return apart
 
 
 @compiled
-def _is_collision(flat, widths, layer, pair):
-    """Whether two inputs are clearly different and their z of a layer is not."""
-    z, start = pair, 0
-    for i in range(layer + 1):
-        size = widths[i] * widths[i + 1]
-        W = flat[start : start + size].reshape(widths[i], widths[i + 1])
-        z = np.maximum(sparse_product(z, W, np.zeros(widths[i + 1])), 0.0)
-        start += size
-    inputs = np.abs(pair[0] - pair[1]).max() / np.abs(pair).max()
-    return inputs > TOLERANCE and np.abs(z[0] - z[1]).max() <= ROUNDING * inputs * z.max()
+def _next_meeting(x, z, facets, ends, count, sets, few, one, two, pair):
+    """The first two of the `few` pieces, in order behind (one, two), with one active set and a common ray.
 
-
-@compiled
-def _collides(flat, widths, layer, x, z, facets, ends, count, sets, pair):
-    """Whether two pieces share an image in this layer, none having shared one before."""
-    n = x.shape[1]
-    few = np.flatnonzero(count < 2 * n)
-    few = few[np.argsort(sets[few], kind="mergesort")]
-    for one in range(len(few)):
-        a = few[one]
-        low, high = _rays_of(a, ends)
-        u, y = x[low:high].copy(), _images(z, low, high, count[a])
-        _scaled(u, y)
-        for two in range(one + 1, len(few)):
-            b = few[two]
+    Rays are scaled so that an image's coordinates sum to 1. Writes the `pair`; (len(few), 0) if there are none.
+    """
+    start = two + 1
+    for i in range(one, len(few)):
+        a = few[i]
+        low, high = ends[a - 1] if a else 0, ends[a]
+        y = _images(z, low, high, count[a])
+        for j in range(max(start, i + 1), len(few)):
+            b = few[j]
             if sets[a] != sets[b]:
                 break
-            first, last = _rays_of(b, ends)
-            v, other = x[first:last].copy(), _images(z, first, last, count[b])
-            _scaled(v, other)
-            if _apart(y, other) or not common_ray(u, y, facets[low:high], v, other, facets[first:last], pair):
-                continue
-            if _is_collision(flat, widths, layer, pair):
-                return True
-    pair[:] = np.nan
-    return False
-
-
-@compiled
-def _decide_one(flat, widths, least, pair):
-    """First layer that two inputs do not survive; fills `least` and `pair`."""
-    n, layers = widths[0], len(widths) - 1
-    facets_most = n + widths[1:].sum()
-    x, facets, ends = _whole_space(n, (n + 1 + widths[1:].sum() + 63) // 64)
-    most = 4 * facets_most  # a cone with f facets has at most 2f - 4 rays in four dimensions, and as many appear
-    z, found, start, bits = x, layers, 0, n + 1
-    for i in range(layers):
-        size = widths[i] * widths[i + 1]
-        W = flat[start : start + size].reshape(widths[i], widths[i + 1])
-        H = sparse_product(z, W, np.zeros(widths[i + 1]))
-        V, facets, ends = _cut(np.hstack((x, H)), facets, ends, n, bits, most)
-        x, z = np.ascontiguousarray(V[:, :n]), np.maximum(V[:, n:], 0.0)
-        count, sets = np.empty(len(ends), np.int64), np.empty(len(ends), np.uint64)
-        for p in range(len(ends)):
-            count[p], sets[p] = _active(V, n, *_rays_of(p, ends))
-        start, bits = start + size, bits + widths[i + 1]
-        p = np.argmin(count)
-        least[i] = count[p]
-        if found == layers:
-            if count[p] < n:
-                low, high = _rays_of(p, ends)
-                kernel_step(x[low:high], _images(z, low, high, count[p]), pair)
-                found = i
-            elif i > 0 and _collides(flat, widths, i, x, z, facets, ends, count, sets, pair):
-                found = i
-    return found
-
-
-@compiled
-def decide(flat, widths):
-    """k_i* (networks, layers), the first layer that collapses (networks,), and two inputs (networks, 2, n).
-
-    `widths` (layers + 1,) begins with n inputs; `flat` (networks, size) holds the layers' transposed weights.
-    """
-    layers = len(widths) - 1
-    least, first = np.empty((len(flat), layers), np.int64), np.empty(len(flat), np.int64)
-    pairs = np.full((len(flat), 2, widths[0]), np.nan)
-    for k in range(len(flat)):
-        first[k] = _decide_one(flat[k], widths, least[k], pairs[k])
-    return least, first, pairs
+            first, last = ends[b - 1] if b else 0, ends[b]
+            other = _images(z, first, last, count[b])
+            if not _apart(y, other) and common_ray(
+                x[low:high], y, facets[low:high], x[first:last], other, facets[first:last], pair
+            ):
+                return i, j
+        start = 0
+    return len(few), 0

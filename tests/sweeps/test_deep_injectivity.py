@@ -150,7 +150,7 @@ def test_every_cell_of_an_arrangement_is_found():
 
 @pytest.mark.parametrize("widths", [(8,), (8, 8), (14, 8), (3, 9), (10, 10, 10), (1, 1)], ids=str)
 def test_arcs_and_cones_agree_in_the_plane(widths):
-    widths, flat = _pack(gaussian(1, 300, 2, *widths))
+    widths, flat = _pack(gaussian(1, 200, 2, *widths))
     for arcs, general in zip(circle.decide(flat, widths)[:2], pieces.decide(flat, widths)[:2], strict=True):
         assert np.array_equal(arcs, general)
 
