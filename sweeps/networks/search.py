@@ -1,28 +1,24 @@
-"""Few active rows by search: an upper bound on k* = min over x != 0 of #{i : <w_i, x> > 0}, with the x that proves it.
+"""Few active rows by search: an upper bound on k* = min over x != 0 of #{i : <w_i, x> > 0}, with the x that proves
+it.
 
-Any x will do as a certificate; a good one comes from annealing over the *vertices* of the arrangement of the
-hyperplanes <w_i, x> = 0, of which exact enumeration (sweeps.networks.depth) sees all. At a vertex n-1 rows vanish, and
-around it lie 2^(n-1) cells, one for every choice of their signs; so the number of positive ones among the other
-rows is already a minimum over all of these. (Walks from cell to cell have to keep n-1 rows just
-below zero by chance instead.)
+Annealing over the *vertices* of the arrangement of hyperplanes <w_i, x> = 0, all of which exact enumeration
+(sweeps.networks.depth) looks at. At a vertex n-1 rows vanish, and around it lie 2^(n-1) cells, one for every choice
+of their signs: the number of positive ones among the other rows is already a minimum over all these cells. A walk
+from cell to cell has to keep n-1 rows just below zero by chance instead.
 
-1. *Tableau.* In the chart <x, x_0> = 1 let v be the vertex, B its n-1 rows, d_r (r in B) the dual directions: <w_r, d_r>
-   = 1, <w_b, d_r> = 0 for the other b in B, <x_0, d_r> = 0. Kept are the margins h_i = <w_i, v> and the table
-   T_ri = <w_i, d_r> of the rows outside B, as in the simplex method.
-2. *A move* draws r in B and looks along the edge line v + t d_r, on which h_i + t T_ri vanishes at t = -h_i / T_ri: the
-   nearest crossings of either side are vertices, and walking outwards gives the count of each, a row more or less at a
-   time. One of them, or v itself, is taken with probability proportional to exp(-count / temperature) (heat bath).
-3. *A step* to where row s vanishes exchanges r and s: T_ki -= T_ks T_ri / T_rs. Exchanges wait until there are eight, and are
-   then carried out with one pass over the table, which is larger than the fastest cache; a row that is looked
-   at before is brought up to date by itself.
-4. The table is float32 and is made anew in float64, in the chart whose centre is the vertex, every 32 n steps.
-5. *Certificate.* For the best vertex, in float64, x = v - epsilon sum_r d_r lies in the cell where all of B is
-   negative, epsilon being half of what turns no negative row. Its count is taken over all rows of W, and rows within
-   a margin of zero count as active: the bound does not rest on anything above.
+1. *A move* draws one of the rows that vanish, r, and looks along the edge line v + t d_r (sweeps.networks.vertices):
+   row i vanishes at t = -h_i / T_ri. The nearest of these crossings are vertices; walking outwards, the count changes
+   by one a crossing. One of them, or v itself, is taken with probability proportional to exp(-count / temperature).
+2. *A step* exchanges two rows in the table. Exchanges wait until there are eight and are then carried out with one
+   pass over the table, which does not fit in the fastest cache; a line needed before is brought up to date by itself.
+3. The table is float32. Every 64 n steps it is made anew in float64, with the vertex as the centre of the chart.
+4. *Certificate.* For the best vertex, in float64, x = v - epsilon sum_r d_r lies in the cell where all of its rows
+   are negative, epsilon being half of what would turn a negative row. All rows of W are then counted in float64,
+   those within a margin of zero as active: the bound does not rest on anything above.
 
-The walk starts at a vertex next to x = -W^T 1 (Puthawala et al., arXiv 2006.08464). What a temperature does follows from
-two numbers, the weight of one active row more at the beginning and the factor from each of the stages to the next,
-so no exponential is evaluated, and every operation is one that IEEE 754 rounds alike everywhere.
+The walk starts next to x = -W^T 1 (Puthawala et al., arXiv 2006.08464). Temperatures follow from the weight of one
+active row more at the beginning and its factor from stage to stage: no exponential is evaluated, and all operations
+are those that IEEE 754 rounds alike everywhere, so the answer is the same on every machine.
 """
 
 from __future__ import annotations
@@ -36,6 +32,17 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sweeps.compiled import compiled
+from sweeps.networks.vertices import (
+    Exact,
+    active,
+    dot,
+    nearest_vertex,
+    put_inside,
+    scaled,
+    subtract,
+    unit_rows,
+    vertex_of,
+)
 from sweeps.randomness import philox
 
 LANES = 16
@@ -46,8 +53,7 @@ STAGES = 1000
 HOT = 0.19  # weight of one active row more at the beginning: temperature 0.6
 COOLING = 0.9967  # its factor from stage to stage: 0.0070, temperature 0.2, at the end
 PIVOT = np.float32(1e-3)  # smallest |T_rs| exchanged in float32
-VANISHING = 1e-12  # margin of a row of length 1 that vanishes in float64
-REFRESH = 32  # steps between refreshes, in units of n
+REFRESH = 64  # steps between refreshes, in units of n
 
 
 class _Vertex(NamedTuple):
@@ -58,27 +64,6 @@ class _Vertex(NamedTuple):
     basic: np.ndarray
     other: np.ndarray
     radius: np.ndarray  # float32 (m,): how far to look along the line of a row
-
-
-class _Exact(NamedTuple):
-    """A vertex in float64. The last n columns are the coordinates of x: those of v and of the d_r."""
-
-    margins: np.ndarray  # (m+n,)
-    table: np.ndarray  # (n-1, m+n)
-    basic: np.ndarray  # (n-1,) rows that vanish, -1 where there is none
-    other: np.ndarray  # (m+n,) j where column j is row j, -1 where it is that of a row that vanishes or of none
-    line: np.ndarray  # (m+n,) work space
-
-
-class _Work(NamedTuple):
-    line: np.ndarray  # float32 (padded,)
-    weight: np.ndarray  # (2, CANDIDATES)
-    powers: np.ndarray  # (2 CANDIDATES + 3,)
-    factor: np.ndarray  # float32 (WAITING,)
-    entry: np.ndarray
-    rows: np.ndarray  # (n-1,) those that vanish at the best vertex
-    centre: np.ndarray  # (n,) of the chart
-    inside: np.ndarray
 
 
 class _Waiting(NamedTuple):
@@ -96,6 +81,17 @@ class _Line(NamedTuple):
     distance: np.ndarray  # float32 (2, CANDIDATES)
     column: np.ndarray
     number: np.ndarray
+
+
+class _Work(NamedTuple):
+    line: np.ndarray  # float32 (padded,)
+    weight: np.ndarray  # (2, CANDIDATES)
+    powers: np.ndarray  # (2 CANDIDATES + 3,)
+    factor: np.ndarray  # float32 (WAITING, n-1)
+    entry: np.ndarray
+    rows: np.ndarray  # (n-1,) those that vanish at the best vertex
+    centre: np.ndarray  # (n,) of the chart
+    inside: np.ndarray
 
 
 @intrinsic
@@ -130,96 +126,9 @@ def _trailing_zeros(_, word):
 
 
 @compiled
-def _dot(a, b):
-    total = 0.0
-    for j in range(len(a)):
-        total += a[j] * b[j]
-    return total
-
-
-@compiled
-def _copy(source, factor, out):
-    for j in range(len(out)):
-        out[j] = factor * source[j]
-
-
-@compiled
-def _subtract(out, factor, line):
-    for j in range(len(out)):
-        out[j] -= factor * line[j]
-
-
-@compiled
 def _subtract_four(out, lines, a, b, c, d):
     for j in range(len(out)):
         out[j] = out[j] - a * lines[0, j] - b * lines[1, j] - c * lines[2, j] - d * lines[3, j]
-
-
-@compiled
-def _exchange(table, margins, r, s, line):
-    """Row s vanishes in place of slot r's: one exchange of a float64 table; `line` is work space."""
-    inverse, margin = 1 / table[r, s], margins[s]
-    _copy(table[r], inverse, line)
-    _subtract(margins, margin, line)
-    for k in range(len(table)):
-        factor = table[k, s]
-        _subtract(table[k], factor, line)
-        table[k, s] = -factor * inverse
-    _copy(line, 1.0, table[r])
-    table[r, s] = inverse
-    margins[s] = -margin * inverse
-
-
-@compiled
-def _chart(unit, centre, exact):
-    """Margins and table of `centre` and an orthonormal frame around it, no row vanishing yet."""
-    n = len(centre)
-    sign = -1.0 if centre[0] > 0 else 1.0  # a reflection takes the centre to sign * e_0
-    square = 2 - 2 * sign * centre[0]
-    _copy(unit[0], -sign, exact.line)
-    for q in range(n):
-        _subtract(exact.line, -centre[q], unit[q])
-    _copy(unit[0], sign, exact.margins)
-    _subtract(exact.margins, 2 * sign * (centre[0] - sign) / square, exact.line)
-    for r in range(n - 1):
-        _copy(unit[r + 1], 1.0, exact.table[r])
-        _subtract(exact.table[r], 2 * centre[r + 1] / square, exact.line)
-        exact.basic[r] = -1
-    for j in range(len(exact.margins)):
-        exact.other[j] = j
-
-
-@compiled
-def _enter(exact, r, s):
-    _exchange(exact.table, exact.margins, r, s, exact.line)
-    exact.basic[r], exact.other[s] = s, -1
-
-
-@compiled
-def _nearest_vertex(unit, centre, exact):
-    """Go to a vertex that is no row away from `centre`."""
-    _chart(unit, centre, exact)
-    margins, table, _, other, _ = exact
-    for r in range(len(table)):
-        least, s = np.inf, -1
-        for j in range(len(margins) - len(centre)):
-            if other[j] >= 0 and abs(table[r, j]) > VANISHING and abs(margins[j]) < least * abs(table[r, j]):
-                least, s = abs(margins[j] / table[r, j]), j
-        if s >= 0:
-            _enter(exact, r, s)
-
-
-@compiled
-def _vertex_of(unit, centre, rows, exact):
-    """Go to the vertex where these rows vanish, on the side of `centre`."""
-    _chart(unit, centre, exact)
-    for s in rows:
-        most, r = VANISHING, -1
-        for k in range(len(exact.table)):
-            if s >= 0 and exact.basic[k] < 0 and abs(exact.table[k, s]) > most:
-                most, r = abs(exact.table[k, s]), k
-        if r >= 0:
-            _enter(exact, r, s)
 
 
 @compiled
@@ -230,7 +139,7 @@ def _load(exact, vertex):
     for k in range(rows):
         vertex.basic[k] = exact.basic[k]
     for j in range(len(vertex.radius)):
-        if exact.other[j] >= 0:
+        if exact.other[j] >= 0 and column < len(vertex.margins):  # more only where rows are dependent
             vertex.margins[column], vertex.other[column] = exact.margins[j], j
             for k in range(rows):
                 vertex.table[k, column] = exact.table[k, j]
@@ -242,45 +151,18 @@ def _load(exact, vertex):
 
 
 @compiled
-def _inside(exact, x):
-    """Put in `x` a direction in the cell at a vertex where the rows that vanish are negative, length 1."""
-    n = len(x)
-    m = len(exact.margins) - n
-    _copy(exact.margins, 0.0, exact.line)
-    for r in range(n - 1):
-        if exact.basic[r] >= 0:
-            _subtract(exact.line, 1.0, exact.table[r])
-    step = 1.0
-    for j in range(m):
-        if exact.other[j] >= 0 and exact.margins[j] < -VANISHING and exact.line[j] > 0:
-            step = min(step, -0.5 * exact.margins[j] / exact.line[j])
-    for q in range(n):
-        x[q] = exact.margins[m + q] + step * exact.line[m + q]
-    _copy(x, 1 / np.sqrt(_dot(x, x)), x)
-
-
-@compiled
-def active(W, x, margin):
-    """Rows i of W (m, n) with <w_i, x> >= -margin |w_i| |x|, in float64: at least as many as <w_i, x> > 0."""
-    count, square = 0, _dot(x, x)
-    for i in range(len(W)):
-        count += _dot(W[i], x) >= -margin * np.sqrt(_dot(W[i], W[i]) * square)
-    return count
-
-
-@compiled
 def _up_to_date(table, waiting, pending, r, out):
     """Row r of the table as it is after the exchanges that wait."""
     first = 0
     for p in range(pending):
         first = p + 1 if waiting.slot[p] == r else first
-    _copy(waiting.line[first - 1] if first else table[r], np.float32(1), out)
+    scaled(waiting.line[first - 1] if first else table[r], np.float32(1), out)
     if first:
         out[waiting.column[first - 1]] = waiting.inverse[first - 1]
     for p in range(first, pending):
         s = waiting.column[p]
         factor = out[s]
-        _subtract(out, factor, waiting.line[p])
+        subtract(out, factor, waiting.line[p])
         out[s] = -factor * waiting.inverse[p]
 
 
@@ -295,28 +177,28 @@ def _waits(waiting, first, r):
 
 @compiled
 def _carry_out(table, waiting, factor, entry, out):
-    """All WAITING exchanges on the whole table; `factor` and `entry` (WAITING,) and `out` are work space."""
+    """All WAITING exchanges on the whole table; `factor` and `entry` (WAITING, n-1) and `out` are work space."""
     line, inverse, slot, column = waiting
+    for p in range(WAITING):
+        for k in range(len(table)):
+            entry[p, k] = table[k, column[p]]
+    for q in range(WAITING):
+        scaled(entry[q], np.float32(1), factor[q])
+        for p in range(WAITING):
+            if column[p] == column[q]:
+                scaled(factor[q], -inverse[q], entry[p])
+            else:
+                subtract(entry[p], line[q, column[p]], factor[q])
     for k in range(len(table)):
-        if _waits(waiting, 0, k):
-            continue
-        for p in range(WAITING):
-            entry[p] = table[k, column[p]]
-        for q in range(WAITING):
-            factor[q] = entry[q]
+        if not _waits(waiting, 0, k):
+            _subtract_four(table[k], line[:4], factor[0, k], factor[1, k], factor[2, k], factor[3, k])
+            _subtract_four(table[k], line[4:], factor[4, k], factor[5, k], factor[6, k], factor[7, k])
             for p in range(WAITING):
-                if column[p] == column[q]:
-                    entry[p] = -factor[q] * inverse[q]
-                else:
-                    entry[p] -= factor[q] * line[q, column[p]]
-        _subtract_four(table[k], line[:4], factor[0], factor[1], factor[2], factor[3])
-        _subtract_four(table[k], line[4:], factor[4], factor[5], factor[6], factor[7])
-        for p in range(WAITING):
-            table[k, column[p]] = entry[p]
+                table[k, column[p]] = entry[p, k]
     for p in range(WAITING):
         if not _waits(waiting, p + 1, slot[p]):
             _up_to_date(table, waiting, WAITING, slot[p], out)
-            _copy(out, np.float32(1), table[slot[p]])
+            scaled(out, np.float32(1), table[slot[p]])
 
 
 @compiled
@@ -379,9 +261,9 @@ def _choose(margins, found, powers, uniform, weight):
 @compiled
 def _step(vertex, waiting, pending, r, s, t, line):
     """Move to where column s vanishes on the `line` of slot r; the exchange waits."""
-    table, margins, basic, other, radius = vertex
+    _, margins, basic, other, radius = vertex
     inverse = np.float32(1) / line[s]
-    _subtract(margins, -t, line)
+    subtract(margins, -t, line)
     margins[s] = t
     for j in range(len(line)):
         waiting.line[pending, j] = inverse * line[j]
@@ -394,55 +276,41 @@ def _step(vertex, waiting, pending, r, s, t, line):
 @compiled
 def _certify(W, unit, centre, rows, exact, margin, best, inside, x):
     """Count at the vertex where `rows` vanish; kept with its `x` where lower than `best`. Returns (best, count)."""
-    _vertex_of(unit, centre, rows, exact)
-    _inside(exact, inside)
+    vertex_of(unit, centre, rows, exact)
+    put_inside(exact, inside)
     count = active(W, inside, margin)
     if count < best:
-        _copy(inside, 1.0, x)
+        scaled(inside, 1.0, x)
     return min(count, best), count
 
 
 @compiled
 def _refresh(unit, centre, exact, vertex):
     """Make the table anew in float64, and the vertex the centre of the chart; returns the count."""
-    _vertex_of(unit, centre, vertex.basic, exact)
+    vertex_of(unit, centre, vertex.basic, exact)
     point = exact.margins[len(vertex.radius) :]
-    _copy(exact.margins, 1 / np.sqrt(_dot(point, point)), exact.margins)
-    _copy(point, 1.0, centre)
+    scaled(exact.margins, 1 / np.sqrt(dot(point, point)), exact.margins)
+    scaled(point, 1.0, centre)
     for k in range(len(exact.table)):
-        _subtract(exact.table[k], _dot(exact.table[k, len(vertex.radius) :], centre), exact.margins)
+        subtract(exact.table[k], dot(exact.table[k, len(vertex.radius) :], centre), exact.margins)
     return _load(exact, vertex)
 
 
 @compiled
 def _start(W, margin, x):
     """Put -W^T 1 or its opposite, whichever has fewer active rows, in `x` with length 1; returns its count."""
-    _copy(x, 0.0, x)
+    scaled(x, 0.0, x)
     for i in range(len(W)):
-        _subtract(x, 1.0, W[i])
-    if not _dot(x, x) > 0:
+        subtract(x, 1.0, W[i])
+    if not dot(x, x) > 0:
         x[0] = 1
-    _copy(x, 1 / np.sqrt(_dot(x, x)), x)
+    scaled(x, 1 / np.sqrt(dot(x, x)), x)
     count = active(W, x, margin)
-    _copy(x, -1.0, x)
+    scaled(x, -1.0, x)
     opposite = active(W, x, margin)
     if opposite > count:
-        _copy(x, -1.0, x)
+        scaled(x, -1.0, x)
     return min(count, opposite)
-
-
-@compiled
-def _unit_rows(W, unit):
-    """Put rows scaled to length 1 (zero rows stay) and the identity in `unit` (n, m+n), transposed."""
-    m, n = W.shape
-    for i in range(m):
-        square = _dot(W[i], W[i])
-        scale = 1 / np.sqrt(square) if square > 0 else 0.0
-        for q in range(n):
-            unit[q, i] = W[i, q] * scale
-    for q in range(n):
-        for j in range(n):
-            unit[q, m + j] = q == j
 
 
 @compiled
@@ -480,11 +348,11 @@ def _anneal(W, unit, key, draw, tensor, moves, margin, exact, vertex, waiting, f
     best, n = _start(W, margin, x), W.shape[1]
     if n == 1 or best == 0:
         return best
-    _copy(x, 1.0, work.centre)
-    _nearest_vertex(unit, work.centre, exact)
+    scaled(x, 1.0, work.centre)
+    nearest_vertex(unit, work.centre, exact)
     count = _load(exact, vertex)
     least, improved, steps, pending, hot = count, True, 0, 0, HOT
-    _copy(vertex.basic, 1, work.rows)
+    scaled(vertex.basic, 1, work.rows)
     for stage in range(STAGES):
         _set_powers(hot, work.powers)
         hot *= COOLING
@@ -496,7 +364,7 @@ def _anneal(W, unit, key, draw, tensor, moves, margin, exact, vertex, waiting, f
             count, steps, pending = count + change, steps + 1, pending + 1
             if count < least:
                 least, improved = count, True
-                _copy(vertex.basic, 1, work.rows)
+                scaled(vertex.basic, 1, work.rows)
             if steps == REFRESH * n:
                 if improved:
                     best, least = _certify(W, unit, work.centre, work.rows, exact, margin, best, work.inside, x)
@@ -516,7 +384,8 @@ def _space(n, padded):
     found = _Line(many.astype(np.float32), many.astype(np.int64), np.zeros(2, np.int64))
     rows, centre = np.zeros(n - 1, np.int64), np.zeros(n)
     powers = np.zeros(2 * CANDIDATES + 3)
-    work = _Work(lines[0].copy(), many, powers, few.copy(), few.copy(), rows, centre, centre.copy())
+    factor = np.zeros((WAITING, n - 1), np.float32)
+    work = _Work(lines[0].copy(), many, powers, factor, factor.copy(), rows, centre, centre.copy())
     return waiting, found, work
 
 
@@ -525,19 +394,19 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fewest active rows found and where: (count int64 (networks,), x float64 (networks, n) of length 1).
 
-    `W` is float64 (networks, m, n), any finite rows; `keys` and `draws` uint64 (networks,) and `tensor` address the words
-    a network uses, one block a move, up to 2**32 moves. `count` is that of all rows with
+    `W` is float64 (networks, m, n), any finite rows; `keys` and `draws` uint64 (networks,) and `tensor` address the
+    words a network uses, one block a move, up to 2**32 moves. `count` is that of all rows with
     <w_i, x> >= -margin |w_i| |x| in float64, so k* <= count whatever the search did; zero rows count as active.
     A network's answer is a function of its rows, its words, `moves` and `margin` alone. Memory does not grow with
     their number: it is about 20 m n bytes.
     """
     networks, m, n = W.shape
-    padded = -(-m // LANES) * LANES
+    padded = -(-max(m - n + 1, 1) // LANES) * LANES
     unit, wide = np.zeros((n, m + n)), np.zeros(m + n)
-    exact = _Exact(wide, np.zeros((n - 1, m + n)), np.zeros(n - 1, np.int64), np.zeros(m + n, np.int64), wide.copy())
+    exact = Exact(wide, np.zeros((n - 1, m + n)), np.zeros(n - 1, np.int64), np.zeros(m + n, np.int64), wide.copy())
     count, x = np.empty(networks, np.int64), np.zeros((networks, n))
     for k in range(networks):
-        _unit_rows(W[k], unit)
+        unit_rows(W[k], unit)
         vertex = _Vertex(
             np.zeros((n - 1, padded), np.float32),
             np.zeros(padded, np.float32),
@@ -545,5 +414,7 @@ def search(
             np.zeros(padded, np.int64),
             np.full(m, 0.1, np.float32),
         )
-        count[k] = _anneal(W[k], unit, keys[k], draws[k], np.uint32(tensor), moves, margin, exact, vertex, *_space(n, padded), x[k])
+        count[k] = _anneal(
+            W[k], unit, keys[k], draws[k], np.uint32(tensor), moves, margin, exact, vertex, *_space(n, padded), x[k]
+        )
     return count, x
