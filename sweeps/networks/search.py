@@ -197,7 +197,7 @@ def _carry_out(table, waiting, factor, entry, out):
                 table[k, column[p]] = entry[p, k]
     for p in range(WAITING):
         if not _waits(waiting, p + 1, slot[p]):
-            _up_to_date(table, waiting, WAITING, slot[p], out)
+            _up_to_date(table, waiting, len(slot), slot[p], out)
             scaled(out, np.float32(1), table[slot[p]])
 
 
@@ -351,7 +351,7 @@ def _anneal(W, unit, key, draw, tensor, moves, margin, exact, vertex, waiting, f
     scaled(x, 1.0, work.centre)
     nearest_vertex(unit, work.centre, exact)
     count = _load(exact, vertex)
-    least, improved, steps, pending, hot = count, True, 0, 0, HOT
+    least, improved, steps, pending, hot = count, True, 0, np.int64(0), HOT  # a literal 0 is another type
     scaled(vertex.basic, 1, work.rows)
     for stage in range(STAGES):
         _set_powers(hot, work.powers)

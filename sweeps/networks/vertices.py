@@ -96,7 +96,7 @@ def nearest_vertex(unit, centre, exact):
     chart(unit, centre, exact)
     margins, table, _, other, _ = exact
     for r in range(len(table)):
-        least, s = np.inf, -1
+        least, s = np.inf, np.int64(-1)
         for j in range(len(margins) - len(centre)):
             if other[j] >= 0 and abs(table[r, j]) > VANISHING and abs(margins[j]) < least * abs(table[r, j]):
                 least, s = abs(margins[j] / table[r, j]), j
@@ -109,7 +109,7 @@ def vertex_of(unit, centre, rows, exact):
     """Go to the vertex where these rows vanish, on the side of `centre`."""
     chart(unit, centre, exact)
     for s in rows:
-        most, r = VANISHING, -1
+        most, r = VANISHING, np.int64(-1)
         for k in range(len(exact.table)):
             if s >= 0 and exact.basic[k] < 0 and abs(exact.table[k, s]) > most:
                 most, r = abs(exact.table[k, s]), k
