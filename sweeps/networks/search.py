@@ -9,8 +9,9 @@ from cell to cell has to keep n-1 rows just below zero by chance instead.
 1. *A move* draws one of the rows that vanish, r, and looks along the edge line v + t d_r (sweeps.networks.vertices):
    row i vanishes at t = -h_i / T_ri. The nearest of these crossings are vertices; walking outwards, the count changes
    by one a crossing. One of them, or v itself, is taken with probability proportional to exp(-count / temperature).
-2. *A step* exchanges two rows in the table. Exchanges wait until there are eight and are then carried out with one
-   pass over the table, which does not fit in the fastest cache; a line needed before is brought up to date by itself.
+2. *A step* exchanges r and the row it stops at, in every line of the table: n-1 of them. So r is drawn from a block
+   of 16 lines, which fit in the fastest cache, for 128 moves, and the steps change only these. However many steps
+   those were, to the other lines they add up to a correction of rank 16, made when the next block is drawn.
 3. The table is float32. Every 64 n steps it is made anew in float64, with the vertex as the centre of the chart.
 4. *Certificate.* For the best vertex, in float64, x = v - epsilon sum_r d_r lies in the cell where all of its rows
    are negative, epsilon being half of what would turn a negative row. All rows of W are then counted in float64,
@@ -46,7 +47,8 @@ from sweeps.networks.vertices import (
 from sweeps.randomness import philox
 
 LANES = 16
-WAITING = 8  # exchanges carried out together
+BLOCK = 16  # slots walked over together
+WINDOW = 128  # moves in a block
 CANDIDATES = 256  # most crossings of one side looked at
 NEAREST = 16  # crossings a line is meant to show
 STAGES = 1000
@@ -57,22 +59,25 @@ REFRESH = 64  # steps between refreshes, in units of n
 
 
 class _Vertex(NamedTuple):
-    """A vertex while it is walked from: `basic` (n-1,) rows vanish, `other` are the table's columns."""
+    """A vertex while it is walked from: `basic` (n-1,) rows vanish, `other` are the table's columns, -1 of padding."""
 
-    table: np.ndarray  # float32 (n-1, columns padded with zeros), without the exchanges that wait
+    table: np.ndarray  # float32 (n-1, columns padded with zeros), as it was when the block began
     margins: np.ndarray  # float32 (padded,)
     basic: np.ndarray
     other: np.ndarray
     radius: np.ndarray  # float32 (m,): how far to look along the line of a row
 
 
-class _Waiting(NamedTuple):
-    """Exchanges that the table does not have yet."""
+class _Block(NamedTuple):
+    """The lines of some slots, kept up to date while those of the others wait."""
 
-    line: np.ndarray  # float32 (WAITING, padded): the row of the table, over the pivot; zero at the pivot
-    inverse: np.ndarray  # float32 (WAITING,): 1 / pivot
-    slot: np.ndarray
-    column: np.ndarray
+    table: np.ndarray  # float32 (BLOCK, padded); zero where there are fewer slots
+    slot: np.ndarray  # (BLOCK,), -1 where there are fewer
+    order: np.ndarray  # (n-1,) permutation of the slots; its beginning is the next block
+    place: np.ndarray  # (m,) column of a row when the block began, -1 of one that vanished
+    held: np.ndarray  # (padded,) the row of a column when the block began
+    source: np.ndarray  # (padded,) and
+    factor: np.ndarray  # float32 (BLOCK,): work space
 
 
 class _Line(NamedTuple):
@@ -84,11 +89,9 @@ class _Line(NamedTuple):
 
 
 class _Work(NamedTuple):
-    line: np.ndarray  # float32 (padded,)
     weight: np.ndarray  # (2, CANDIDATES)
     powers: np.ndarray  # (2 CANDIDATES + 3,)
-    factor: np.ndarray  # float32 (WAITING, n-1)
-    entry: np.ndarray
+    entry: np.ndarray  # float32 (padded,)
     rows: np.ndarray  # (n-1,) those that vanish at the best vertex
     centre: np.ndarray  # (n,) of the chart
     inside: np.ndarray
@@ -146,59 +149,70 @@ def _load(exact, vertex):
             positive += exact.margins[j] > 0
             column += 1
     for j in range(column, len(vertex.margins)):
-        vertex.margins[j] = -1
+        vertex.margins[j], vertex.other[j] = -1, -1
     return positive
 
 
 @compiled
-def _up_to_date(table, waiting, pending, r, out):
-    """Row r of the table as it is after the exchanges that wait."""
-    first = 0
-    for p in range(pending):
-        first = p + 1 if waiting.slot[p] == r else first
-    scaled(waiting.line[first - 1] if first else table[r], np.float32(1), out)
-    if first:
-        out[waiting.column[first - 1]] = waiting.inverse[first - 1]
-    for p in range(first, pending):
-        s = waiting.column[p]
-        factor = out[s]
-        subtract(out, factor, waiting.line[p])
-        out[s] = -factor * waiting.inverse[p]
+def _open(vertex, block):
+    """Begin the block that `order` tells."""
+    for i in range(min(BLOCK, len(vertex.basic))):
+        block.slot[i] = block.order[i]
+        scaled(vertex.table[block.slot[i]], np.float32(1), block.table[i])
+    for row in vertex.basic:
+        if row >= 0:
+            block.place[row] = -1
+    for p in range(len(vertex.other)):
+        block.held[p] = vertex.other[p]
+        if vertex.other[p] >= 0:
+            block.place[vertex.other[p]] = p
 
 
 @njit(inline="always")
-def _waits(waiting, first, r):
-    """Whether slot r takes part in an exchange from number `first` on."""
+def _in_block(block, k):
     found = False
-    for p in range(first, WAITING):
-        found |= waiting.slot[p] == r
+    for i in range(BLOCK):
+        found |= block.slot[i] == k
     return found
 
 
+@njit(inline="always")
+def _factor(line, vertex, block, i):
+    """How much of the block's line i is taken from another line: its entry at the row that vanishes there now."""
+    row = vertex.basic[block.slot[i]] if block.slot[i] >= 0 else -1
+    return line[block.place[row]] if row >= 0 and block.place[row] >= 0 else np.float32(0)
+
+
 @compiled
-def _carry_out(table, waiting, factor, entry, out):
-    """All WAITING exchanges on the whole table; `factor` and `entry` (WAITING, n-1) and `out` are work space."""
-    line, inverse, slot, column = waiting
-    for p in range(WAITING):
-        for k in range(len(table)):
-            entry[p, k] = table[k, column[p]]
-    for q in range(WAITING):
-        scaled(entry[q], np.float32(1), factor[q])
-        for p in range(WAITING):
-            if column[p] == column[q]:
-                scaled(factor[q], -inverse[q], entry[p])
-            else:
-                subtract(entry[p], line[q, column[p]], factor[q])
-    for k in range(len(table)):
-        if not _waits(waiting, 0, k):
-            _subtract_four(table[k], line[:4], factor[0, k], factor[1, k], factor[2, k], factor[3, k])
-            _subtract_four(table[k], line[4:], factor[4, k], factor[5, k], factor[6, k], factor[7, k])
-            for p in range(WAITING):
-                table[k, column[p]] = entry[p, k]
-    for p in range(WAITING):
-        if not _waits(waiting, p + 1, slot[p]):
-            _up_to_date(table, waiting, len(slot), slot[p], out)
-            scaled(out, np.float32(1), table[slot[p]])
+def _close(vertex, block, entry):
+    """Bring the whole table up to date: however many steps there were, a correction of at most rank BLOCK.
+
+    With b_r the row that vanishes in slot r now, and d_r that line now: d_k -> d_k - sum_r <w_b_r, d_k> d_r.
+    """
+    moved = 0
+    for p in range(len(vertex.other)):
+        if vertex.other[p] != block.held[p]:
+            block.source[moved] = p
+            moved += 1
+    lines = block.table
+    for k in range(len(vertex.table)):
+        if moved == 0 or _in_block(block, k):
+            continue
+        line = vertex.table[k]
+        for j in range(moved):  # the row that is in a column now vanished before, or came from another column
+            place = block.place[vertex.other[block.source[j]]]
+            entry[j] = line[place] if place >= 0 else np.float32(0)
+        for i in range(BLOCK):
+            block.factor[i] = _factor(line, vertex, block, i)
+        for j in range(moved):
+            line[block.source[j]] = entry[j]
+        for i in range(0, BLOCK, 4):
+            factor = block.factor[i : i + 4]
+            if factor[0] != 0 or factor[1] != 0 or factor[2] != 0 or factor[3] != 0:
+                _subtract_four(line, lines[i : i + 4], factor[0], factor[1], factor[2], factor[3])
+    for i in range(BLOCK):
+        if block.slot[i] >= 0:
+            scaled(lines[i], np.float32(1), vertex.table[block.slot[i]])
 
 
 @compiled
@@ -259,17 +273,22 @@ def _choose(margins, found, powers, uniform, weight):
 
 
 @compiled
-def _step(vertex, waiting, pending, r, s, t, line):
-    """Move to where column s vanishes on the `line` of slot r; the exchange waits."""
+def _step(vertex, block, i, s, t):
+    """Move to where column s vanishes on the block's line i."""
     _, margins, basic, other, radius = vertex
-    inverse = np.float32(1) / line[s]
+    line, r = block.table[i], block.slot[i]
+    pivot = line[s]
+    inverse = np.float32(1) / pivot
     subtract(margins, -t, line)
     margins[s] = t
-    for j in range(len(line)):
-        waiting.line[pending, j] = inverse * line[j]
-    waiting.line[pending, s] = 0
-    waiting.inverse[pending], waiting.slot[pending], waiting.column[pending] = inverse, r, s
-    radius[other[s]] = radius[basic[r]] * abs(line[s])
+    scaled(line, inverse, line)
+    for k in range(min(BLOCK, len(basic))):
+        if k != i:
+            factor = block.table[k, s]
+            subtract(block.table[k], factor, line)
+            block.table[k, s] = -factor * inverse
+    line[s] = inverse
+    radius[other[s]] = radius[basic[r]] * abs(pivot)
     basic[r], other[s] = other[s], basic[r]
 
 
@@ -324,26 +343,37 @@ def _set_powers(weight, powers):
 
 
 @compiled
-def _move(vertex, waiting, pending, found, work, a, b):
+def _move(vertex, block, found, work, a, b):
     """One move with the random words a and b: whether a step was taken, and the change of count."""
-    r = np.int64(np.uint64(a) * np.uint64(len(vertex.basic)) >> np.uint64(32))
-    row = vertex.basic[r]
+    i = np.int64(np.uint64(a) * np.uint64(min(BLOCK, len(vertex.basic))) >> np.uint64(32))
+    row, line = vertex.basic[block.slot[i]], block.table[i]
     if row < 0:
         return False, 0
-    _up_to_date(vertex.table, waiting, pending, r, work.line)
-    if not _look(vertex.margins, work.line, vertex.radius[row], found):
+    if not _look(vertex.margins, line, vertex.radius[row], found):
         vertex.radius[row] *= np.float32(0.6)
         return False, 0
     few = found.number[0] + found.number[1] < NEAREST
-    vertex.radius[row] = min(vertex.radius[row] * np.float32(1.1 if few else 0.9), np.float32(1e6))
+    vertex.radius[row] = min(vertex.radius[row] * np.float32(1.1 if few else 0.75), np.float32(1e6))
     t, s, change = _choose(vertex.margins, found, work.powers, b * 2.0**-32, work.weight)
     if s >= 0:
-        _step(vertex, waiting, pending, r, s, t, work.line)
+        _step(vertex, block, i, s, t)
     return s >= 0, change
 
 
 @compiled
-def _anneal(W, unit, key, draw, tensor, moves, margin, exact, vertex, waiting, found, work, x):
+def _next_block(vertex, block, j, word, entry):
+    """Move j of a window: draw slot j of the next block (Fisher and Yates); at the window's end go over to that."""
+    slots = len(block.order)
+    if j < min(BLOCK, slots):
+        k = j + np.int64(np.uint64(word) * np.uint64(slots - j) >> np.uint64(32))
+        block.order[j], block.order[k] = block.order[k], block.order[j]
+    if j == WINDOW - 1:
+        _close(vertex, block, entry)
+        _open(vertex, block)
+
+
+@compiled
+def _anneal(W, unit, key, draw, tensor, moves, margin, exact, vertex, block, found, work, x):
     """Anneal one network from `x` (n,), which receives the best direction; returns its count."""
     best, n = _start(W, margin, x), W.shape[1]
     if n == 1 or best == 0:
@@ -351,42 +381,52 @@ def _anneal(W, unit, key, draw, tensor, moves, margin, exact, vertex, waiting, f
     scaled(x, 1.0, work.centre)
     nearest_vertex(unit, work.centre, exact)
     count = _load(exact, vertex)
-    least, improved, steps, pending, hot = count, True, 0, np.int64(0), HOT  # a literal 0 is another type
+    _open(vertex, block)
+    least, improved, steps, hot = count, True, 0, HOT
     scaled(vertex.basic, 1, work.rows)
     for stage in range(STAGES):
         _set_powers(hot, work.powers)
         hot *= COOLING
         for move in range(stage * moves // STAGES, (stage + 1) * moves // STAGES):
-            a, b, _, _ = philox(move, tensor, draw, draw >> np.uint64(32), key, key >> np.uint64(32))
-            stepped, change = _move(vertex, waiting, pending, found, work, a, b)
-            if not stepped:
-                continue
-            count, steps, pending = count + change, steps + 1, pending + 1
+            a, b, c, _ = philox(move, tensor, draw, draw >> np.uint64(32), key, key >> np.uint64(32))
+            stepped, change = _move(vertex, block, found, work, a, b)
+            count, steps = count + change, steps + stepped
             if count < least:
                 least, improved = count, True
                 scaled(vertex.basic, 1, work.rows)
+            _next_block(vertex, block, move % WINDOW, c, work.entry)
             if steps == REFRESH * n:
                 if improved:
                     best, least = _certify(W, unit, work.centre, work.rows, exact, margin, best, work.inside, x)
-                count, steps, pending, improved = _refresh(unit, work.centre, exact, vertex), 0, 0, False
-            elif pending == WAITING:
-                _carry_out(vertex.table, waiting, work.factor, work.entry, work.line)
-                pending = 0
+                count, steps, improved = _refresh(unit, work.centre, exact, vertex), 0, False
+                _open(vertex, block)
     if improved:
         best, least = _certify(W, unit, work.centre, work.rows, exact, margin, best, work.inside, x)
     return best
 
 
-def _space(n, padded):
-    few, many = np.zeros(WAITING, np.float32), np.zeros((2, CANDIDATES))
-    slots, lines = np.zeros(WAITING, np.int64), np.zeros((WAITING, padded), np.float32)
-    waiting = _Waiting(lines, few, slots, slots.copy())
+def _space(m, n, padded):
+    """Everything of one network's search but its rows in float64."""
+    table, margins, slots, columns = (
+        (n - 1, padded),
+        np.zeros(padded, np.float32),
+        np.arange(n - 1),
+        np.zeros(padded, int),
+    )
+    vertex = _Vertex(np.zeros(table, np.float32), margins, slots.copy(), columns, np.full(m, 0.1, np.float32))
+    block = _Block(
+        np.zeros((BLOCK, padded), np.float32),
+        np.full(BLOCK, -1),
+        slots,
+        np.zeros(m, int),
+        columns.copy(),
+        columns.copy(),
+        np.zeros(BLOCK, np.float32),
+    )
+    many, centre = np.zeros((2, CANDIDATES)), np.zeros(n)
     found = _Line(many.astype(np.float32), many.astype(np.int64), np.zeros(2, np.int64))
-    rows, centre = np.zeros(n - 1, np.int64), np.zeros(n)
-    powers = np.zeros(2 * CANDIDATES + 3)
-    factor = np.zeros((WAITING, n - 1), np.float32)
-    work = _Work(lines[0].copy(), many, powers, factor, factor.copy(), rows, centre, centre.copy())
-    return waiting, found, work
+    work = _Work(many, np.zeros(2 * CANDIDATES + 3), margins.copy(), slots.copy(), centre, centre.copy())
+    return vertex, block, found, work
 
 
 def search(
@@ -407,14 +447,6 @@ def search(
     count, x = np.empty(networks, np.int64), np.zeros((networks, n))
     for k in range(networks):
         unit_rows(W[k], unit)
-        vertex = _Vertex(
-            np.zeros((n - 1, padded), np.float32),
-            np.zeros(padded, np.float32),
-            np.zeros(n - 1, np.int64),
-            np.zeros(padded, np.int64),
-            np.full(m, 0.1, np.float32),
-        )
-        count[k] = _anneal(
-            W[k], unit, keys[k], draws[k], np.uint32(tensor), moves, margin, exact, vertex, *_space(n, padded), x[k]
-        )
+        space = _space(m, n, padded)
+        count[k] = _anneal(W[k], unit, keys[k], draws[k], np.uint32(tensor), moves, margin, exact, *space, x[k])
     return count, x
