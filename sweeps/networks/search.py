@@ -27,12 +27,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 from sweeps.compiled import compiled
+from sweeps.networks.crossings import CANDIDATES, LANES, Crossings, choose, look, set_powers
 from sweeps.networks.vertices import (
     Exact,
     active,
@@ -46,15 +44,12 @@ from sweeps.networks.vertices import (
 )
 from sweeps.randomness import philox
 
-LANES = 16
 BLOCK = 16  # slots walked over together
 WINDOW = 128  # moves in a block
-CANDIDATES = 256  # most crossings of one side looked at
 NEAREST = 16  # crossings a line is meant to show
 STAGES = 1000
 HOT = 0.19  # weight of one active row more at the beginning: temperature 0.6
 COOLING = 0.9967  # its factor from stage to stage: 0.0070, temperature 0.2, at the end
-PIVOT = np.float32(1e-3)  # smallest |T_rs| exchanged in float32
 REFRESH = 64  # steps between refreshes, in units of n
 
 
@@ -80,52 +75,15 @@ class _Block(NamedTuple):
     factor: np.ndarray  # float32 (BLOCK,): work space
 
 
-class _Line(NamedTuple):
-    """The crossings of a line, of either side by distance."""
-
-    distance: np.ndarray  # float32 (2, CANDIDATES)
-    column: np.ndarray
-    number: np.ndarray
-
-
 class _Work(NamedTuple):
+    """Work space of a search, and the best vertex."""
+
     weight: np.ndarray  # (2, CANDIDATES)
     powers: np.ndarray  # (2 CANDIDATES + 3,)
     entry: np.ndarray  # float32 (padded,)
     rows: np.ndarray  # (n-1,) those that vanish at the best vertex
     centre: np.ndarray  # (n,) of the chart
     inside: np.ndarray
-
-
-@intrinsic
-def _near(_, margins, line, offset, radius):
-    """Bits 0-15: |margin| <= radius |line| for sixteen columns from `offset`."""
-    signature = types.uint64(margins, line, types.int64, types.float32)
-
-    def codegen(context, builder, signature, args):
-        vector, words = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)
-        undefined = ir.Constant(vector, ir.Undefined)
-
-        def magnitude(k):
-            array = cgutils.create_struct_proxy(signature.args[k])(context, builder, value=args[k])
-            pointer = builder.bitcast(builder.gep(array.data, [args[2]]), ir.PointerType(words))
-            rest = builder.and_(builder.load(pointer, align=4), ir.Constant(words, [0x7FFFFFFF] * LANES))
-            return builder.bitcast(rest, vector)
-
-        one = builder.insert_element(undefined, args[3], ir.Constant(ir.IntType(32), 0))
-        splat = builder.shuffle_vector(one, undefined, ir.Constant(words, [0] * LANES))
-        truth = builder.fcmp_ordered("<=", magnitude(0), builder.fmul(magnitude(1), splat))
-        return builder.zext(builder.bitcast(truth, ir.IntType(LANES)), ir.IntType(64))
-
-    return signature, codegen
-
-
-@intrinsic
-def _trailing_zeros(_, word):
-    def codegen(_context, builder, _signature, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))  # undefined at 0; not called there
-
-    return types.int64(types.uint64), codegen
 
 
 @compiled
@@ -216,63 +174,6 @@ def _close(vertex, block, entry):
 
 
 @compiled
-def _look(margins, line, radius, found):
-    """The crossings within `radius` along a line, in order; whether there was room for them all."""
-    distance, column, number = found
-    number[:] = 0
-    for offset in range(0, len(margins), LANES):
-        bits = _near(margins, line, offset, radius)  # pyright: ignore[reportCallIssue]
-        while bits:
-            j = offset + _trailing_zeros(bits)  # pyright: ignore[reportCallIssue]
-            bits &= bits - np.uint64(1)
-            if abs(line[j]) < PIVOT:
-                continue
-            t = -margins[j] / line[j]
-            side = int(t < 0)
-            p = number[side]
-            if p == CANDIDATES:
-                return False
-            t = abs(t)
-            while p > 0 and distance[side, p - 1] > t:
-                distance[side, p], column[side, p] = distance[side, p - 1], column[side, p - 1]
-                p -= 1
-            distance[side, p], column[side, p] = t, j
-            number[side] += 1
-    return True
-
-
-@compiled
-def _choose(margins, found, powers, uniform, weight):
-    """Heat bath: (t, column, change of count) of a crossing, or column -1 to stay.
-
-    `powers`[CANDIDATES + 1 + change] is the weight of a change of the count, `weight` (2, CANDIDATES) work space.
-    """
-    distance, column, number = found
-    zero = CANDIDATES + 1
-    total = powers[zero]
-    for side in range(2):
-        change = 1 - side  # the row that is left turns positive on side 0, negative on side 1
-        for p in range(number[side]):
-            falls = int(margins[column[side, p]] > 0)
-            weight[side, p] = powers[zero + change - falls]
-            total += weight[side, p]
-            change += 1 - 2 * falls
-    left = uniform * total - powers[zero]
-    if left < 0:
-        return np.float32(0), -1, 0
-    for side in range(2):
-        change = 1 - side
-        for p in range(number[side]):
-            falls = int(margins[column[side, p]] > 0)
-            left -= weight[side, p]
-            if left < 0:
-                t = distance[side, p]
-                return -t if side else t, column[side, p], change - falls
-            change += 1 - 2 * falls
-    return np.float32(0), -1, 0
-
-
-@compiled
 def _step(vertex, block, i, s, t):
     """Move to where column s vanishes on the block's line i."""
     _, margins, basic, other, radius = vertex
@@ -333,28 +234,18 @@ def _start(W, margin, x):
 
 
 @compiled
-def _set_powers(weight, powers):
-    """Fill the table of `_choose`: weight^change, changes beyond 64 as 64."""
-    zero = len(powers) // 2
-    powers[zero] = 1
-    for k in range(1, zero + 1):
-        powers[zero + k] = powers[zero + k - 1] * weight if k <= 64 else powers[zero + 64]
-        powers[zero - k] = 1 / powers[zero + k]
-
-
-@compiled
 def _move(vertex, block, found, work, a, b):
     """One move with the random words a and b: whether a step was taken, and the change of count."""
     i = np.int64(np.uint64(a) * np.uint64(min(BLOCK, len(vertex.basic))) >> np.uint64(32))
     row, line = vertex.basic[block.slot[i]], block.table[i]
     if row < 0:
         return False, 0
-    if not _look(vertex.margins, line, vertex.radius[row], found):
+    if not look(vertex.margins, line, vertex.radius[row], found):
         vertex.radius[row] *= np.float32(0.6)
         return False, 0
     few = found.number[0] + found.number[1] < NEAREST
     vertex.radius[row] = min(vertex.radius[row] * np.float32(1.1 if few else 0.75), np.float32(1e6))
-    t, s, change = _choose(vertex.margins, found, work.powers, b * 2.0**-32, work.weight)
+    t, s, change = choose(vertex.margins, found, work.powers, b * 2.0**-32, work.weight)
     if s >= 0:
         _step(vertex, block, i, s, t)
     return s >= 0, change
@@ -385,7 +276,7 @@ def _anneal(W, unit, key, draw, tensor, moves, margin, exact, vertex, block, fou
     least, improved, steps, hot = count, True, 0, HOT
     scaled(vertex.basic, 1, work.rows)
     for stage in range(STAGES):
-        _set_powers(hot, work.powers)
+        set_powers(hot, work.powers)
         hot *= COOLING
         for move in range(stage * moves // STAGES, (stage + 1) * moves // STAGES):
             a, b, c, _ = philox(move, tensor, draw, draw >> np.uint64(32), key, key >> np.uint64(32))
@@ -407,13 +298,9 @@ def _anneal(W, unit, key, draw, tensor, moves, margin, exact, vertex, block, fou
 
 def _space(m, n, padded):
     """Everything of one network's search but its rows in float64."""
-    table, margins, slots, columns = (
-        (n - 1, padded),
-        np.zeros(padded, np.float32),
-        np.arange(n - 1),
-        np.zeros(padded, int),
-    )
-    vertex = _Vertex(np.zeros(table, np.float32), margins, slots.copy(), columns, np.full(m, 0.1, np.float32))
+    slots, columns, margins = np.arange(n - 1), np.zeros(padded, int), np.zeros(padded, np.float32)
+    table, radius = np.zeros((n - 1, padded), np.float32), np.full(m, 0.1, np.float32)
+    vertex = _Vertex(table, margins, slots.copy(), columns, radius)
     block = _Block(
         np.zeros((BLOCK, padded), np.float32),
         np.full(BLOCK, -1),
@@ -424,7 +311,7 @@ def _space(m, n, padded):
         np.zeros(BLOCK, np.float32),
     )
     many, centre = np.zeros((2, CANDIDATES)), np.zeros(n)
-    found = _Line(many.astype(np.float32), many.astype(np.int64), np.zeros(2, np.int64))
+    found = Crossings(many.astype(np.float32), many.astype(np.int64), np.zeros(2, np.int64))
     work = _Work(many, np.zeros(2 * CANDIDATES + 3), margins.copy(), slots.copy(), centre, centre.copy())
     return vertex, block, found, work
 
@@ -434,12 +321,13 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fewest active rows found and where: (count int64 (networks,), x float64 (networks, n) of length 1).
 
-    `W` is float64 (networks, m, n), any finite rows; `keys` and `draws` uint64 (networks,) and `tensor` address the
+    `W` is (networks, m, n), any finite rows; `keys` and `draws` uint64 (networks,) and `tensor` address the
     words a network uses, one block a move, up to 2**32 moves. `count` is that of all rows with
     <w_i, x> >= -margin |w_i| |x| in float64, so k* <= count whatever the search did; zero rows count as active.
     A network's answer is a function of its rows, its words, `moves` and `margin` alone. Memory does not grow with
     their number: it is about 20 m n bytes.
     """
+    W = np.ascontiguousarray(W, np.float64)
     networks, m, n = W.shape
     padded = -(-max(m - n + 1, 1) // LANES) * LANES
     unit, wide = np.zeros((n, m + n)), np.zeros(m + n)

@@ -64,14 +64,15 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
 
 
 def _cost(p: InjectivityBoundParameters) -> float:
-    """Fitted to one core of a 2023 EPYC: a move looks at a line of m - n + 1 columns, half of them change the table."""
-    columns = max(rows(p.n, p.alpha) - p.n + 1, 1)
-    return p.moves * (3e-7 + 1e-9 * columns + 4e-11 * columns * p.n)
+    """Fitted to one core of a 2023 EPYC, shared with others: a move looks at one line and changes sixteen or none."""
+    m = rows(p.n, p.alpha)
+    columns = max(m - p.n + 1, 1)
+    return p.moves * (6e-7 + 1.3e-9 * columns + 1.5e-11 * columns * p.n) + 1e-9 * p.n**2 * (m + p.n)
 
 
 def _memory(p: InjectivityBoundParameters) -> int:
     m = rows(p.n, p.alpha)
-    return 32 * (m + p.n) * p.n + 200 * m + 20_000  # rows in both precisions, and the search's flat work space
+    return 32 * (m + p.n) * p.n + 300 * m + 20_000  # rows in both precisions, and the search's flat work space
 
 
 STATISTIC = Statistic(
