@@ -24,6 +24,7 @@ EXAMPLES: dict[str, dict] = {
     "deep_injectivity_bound": {"axes": {"n": [3, 6], "alpha": [3.0, 4.5]}, "fixed": {"depth": 2, "moves": 50}},
     "folding": {"axes": {"width": [8, 12], "angle": [0.5, 1.0, 2.0]}, "fixed": {"depth": 3}},
     "injectivity": {"axes": {"n": [2, 3], "alpha": [3.0, 4.0, 5.0]}},
+    "injectivity_bound": {"axes": {"n": [2, 9], "alpha": [3.0, 5.0, 6.0]}, "fixed": {"moves": 1000}},
     "toy": {"axes": {"shift": [-1.0, 0.0, 1.0], "size": [2, 8]}},
 }
 KNOWN = [n for n in statistics.names() if n != "faulty"]
