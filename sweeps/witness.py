@@ -8,6 +8,7 @@ Beyond EXACT inputs the numbers would get too long; there d comes from a singula
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -85,6 +86,15 @@ def _rounded(W: np.ndarray, x: np.ndarray, orthant: bool) -> Witness:
 
 def _why(active: int, W: np.ndarray) -> str:
     return f"{active} of {len(W)} neurons are active between them, and do not span R^{W.shape[1]}"
+
+
+def of_network(weights: Sequence[np.ndarray], first: np.ndarray, second: np.ndarray) -> Witness:
+    """Two inputs that became one in some layer; `weights` are float64 (m_i, m_{i-1}), one array a layer."""
+    one, other = np.asarray(first), np.asarray(second)
+    for W in weights:
+        one, other = np.maximum(W @ one, 0), np.maximum(W @ other, 0)
+    difference = float(np.abs(one - other).max())
+    return Witness(first, second, difference, f"their outputs differ by rounding in {len(weights)} layers")
 
 
 def _outputs(rows: list[Vector], x: Vector) -> Vector:

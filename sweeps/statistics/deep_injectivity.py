@@ -20,10 +20,11 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from sweeps.networks.deep import decide
+from sweeps.networks.deep import collision, decide
 from sweeps.statistic import Dim, Networks, Outcome, Statistic, by_point
 from sweeps.statistics._expansion import Expansion
 from sweeps.theory import injectivity as theory
+from sweeps.witness import Witness, of_network
 
 LIMIT = 5 * 10**7
 """Most pre-activations at the rays of one draw's pieces: about two seconds, and 1 GB."""
@@ -82,6 +83,13 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
     }
 
 
+def _witness(networks: Networks) -> Witness | None:
+    p = DeepInjectivityParameters(**networks.points.point(0))
+    weights = [networks.normals(i, *shape)[0].astype(np.float64) for i, shape in enumerate(p.shapes)]
+    found = collision(weights)
+    return None if found is None else of_network(weights, *found)
+
+
 def _theory(p: DeepInjectivityParameters) -> dict[str, np.ndarray]:
     m, deeper = p.widths[0], [math.nan] * (p.depth - 1)
     injective = np.array([theory.injective_probability(m, p.n), *deeper])
@@ -128,5 +136,7 @@ STATISTIC = Statistic(
     cost=_cost,
     memory=_memory,
     theory=by_point(_theory, DeepInjectivityParameters),
+    witness=_witness,
+    references=theory.DEEP_THRESHOLDS,
     theory_note="exact in layer 1, at n = 2, where m < 3n - 1 (never injective) and where m <= n + 2 (Wendel)",
 )

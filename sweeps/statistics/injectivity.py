@@ -24,8 +24,13 @@ from sweeps.theory import injectivity as theory
 from sweeps.theory import orthant
 from sweeps.witness import Witness, of_layer
 
-MOST_VERTICES = {True: 10**12, False: 3 * 10**7}
-"""Most subsets of n-1 rows a draw may have, by whether most of them need no look."""
+LONGEST = 600.0
+"""Most seconds a draw may take, by `cost`."""
+
+SECONDS = {2: 1.9e-7, 3: 4.8e-6, 4: 3.4e-5, 5: 2.2e-4, 6: 2.1e-3, 7: 4.6e-2, 8: 0.65, 9: 12.7, 10: 270.0}
+"""Of one core of a 2023 EPYC, by n, for k* at alpha = 6.7; at n = 10 estimated from the number of leaves."""
+WIDEST = 128
+"""Most rows for which most vertices need no look."""
 
 
 class InjectivityParameters(LayerParameters):
@@ -47,22 +52,29 @@ class InjectivityParameters(LayerParameters):
         """Whether most vertices need no look."""
         return self.rows in GENERAL and self.answer != "census"
 
-    def vertices(self, m: int) -> int:
-        """Subsets of rows that make a vertex."""
-        return math.comb(m + (self.n if self.domain == "orthant" else 0), self.n - 1)
+    def seconds(self, m: int) -> float:
+        """Roughly what a draw of m rows takes on one core."""
+        n, positive = self.n, self.domain == "orthant"
+        if not self.searched:
+            return 1e-5 + 1e-6 * math.comb(m + (n if positive else 0), n - 1)
+        if m <= WIDEST or n == 2:
+            found = SECONDS[n] * (m / (6.7 * n)) ** max(n - 2, 2)
+        else:
+            leaves = {3: 1, 4: m, 5: m**2 / 6, 6: m**3 / 24}.get(n, m**4 / 96)
+            found = leaves * 7e-9 * m**2 / 2 * math.ceil(m / 64)
+        return 1e-6 + 5e-9 * m * n + found * (1.6 if positive else 1)
 
     @model_validator(mode="after")
     def _feasible(self) -> Self:
-        limit = MOST_VERTICES[self.searched]
-        if self.vertices(self.m) > limit:
+        if self.seconds(self.m) > LONGEST:
             low, high = 1, self.m  # the most rows that fit, by bisection
             while high - low > 1:
                 middle = (low + high) // 2
-                low, high = (middle, high) if self.vertices(middle) <= limit else (low, middle)
+                low, high = (middle, high) if self.seconds(middle) <= LONGEST else (low, middle)
             raise ValueError(
-                f"alpha {self.alpha} at n {self.n} means m = {self.m} rows and {self.vertices(self.m):.3g} vertices a "
-                f"draw, more than the {limit:.0e} that rows = {self.rows!r}, answer = {self.answer!r} may have; use "
-                f"alpha <= {low / self.n:.4g} or a smaller n"
+                f"alpha {self.alpha} at n {self.n} means m = {self.m} rows and some {self.seconds(self.m):.2g} s a "
+                f"draw with rows = {self.rows!r}, answer = {self.answer!r}, more than {LONGEST:g}; use alpha <= "
+                f"{low / self.n:.4g} or a smaller n"
             )
         return self
 
@@ -105,18 +117,6 @@ def _theory(p: InjectivityParameters) -> dict[str, float]:
     return {"injective": injective, "min_active": least, "min_active_ratio": least / p.n, "vertices_below": vertices}
 
 
-def _cost(p: InjectivityParameters) -> float:
-    """Fitted to one core of a 2023 Xeon: a leaf of the search takes a microsecond, its enumeration 7 ns a word."""
-    n, m = p.n, p.m
-    if not p.searched:
-        return 1e-5 + 1e-6 * p.vertices(m)
-    leaves = {4: m, 5: m**2 / 6, 6: m**3 / 24, 7: m**4 / 96}.get(n, 1)
-    if n == 2:
-        return 1e-6 + 5e-10 * m**2
-    leaf = 1e-6 if m - min(n - 3, 1) <= 64 else 7e-9 * m**2 / 2 * math.ceil(m / 64)
-    return 2e-6 + leaf * leaves + 5e-9 * m * n
-
-
 def _memory(p: InjectivityParameters) -> int:
     return 32 * (p.m + p.n) * p.n + 64  # the rows in float32 and float64, and while they are made; kernels are flat
 
@@ -139,7 +139,7 @@ STATISTIC = Statistic(
         Outcome("vertices_below", "vertices with fewer than n active neurons", kind="count"),
     ),
     sample=_sample,
-    cost=_cost,
+    cost=lambda p: p.seconds(p.m),
     memory=_memory,
     theory=by_point(_theory, InjectivityParameters),
     theory_note="rows of the gaussian, sphere and orthogonal laws on all of R^n: exact at n = 2, where m < 3n - 1 "

@@ -1,31 +1,30 @@
 """Injectivity of one random ReLU layer on many inputs: certified upper bounds on k*, by search.
 
-As in sweeps.statistics.injectivity the layer x -> ReLU(W x) has m = floor(alpha n + 1/2) rows and is injective iff k*
-= min over x != 0 of #{i : <w_i, x> > 0} is at least n. Beyond n = 7 that minimum is out of reach, but an x with fewer
-than n active rows proves that a layer is not injective. Here such an x is looked for (sweeps.networks.search), and
-its count, taken in float64 over all rows, is the outcome: k* is at most that. The search proves nothing else: a layer
-of which it finds no such x is undecided, and longer searches find more.
+The layers x -> ReLU(W x) of sweeps.statistics.injectivity. Where n is large, k* = min over x of #{i : <w_i, x> > 0} is
+out of reach, but an x with fewer than n active rows proves that a layer is not injective, whatever its rows. Such an x
+is looked for (sweeps.networks.search); its count, taken in float64 over all rows, is the outcome, and k* at most that.
+The search proves nothing else: a layer of which it finds no such x is undecided, and longer searches find more.
 
 Puthawala, Kothari, Lassas, Dokmanic, de Hoop, "Globally Injective ReLU Networks", JMLR 2022 (arXiv 2006.08464).
 """
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from sweeps.networks.search import search
-from sweeps.statistic import Networks, Outcome, Parameters, Statistic
-from sweeps.statistics.injectivity import rows
+from sweeps.statistic import Networks, Outcome, Statistic
+from sweeps.statistics import _layer
+from sweeps.statistics._layer import LayerParameters
 from sweeps.theory import injectivity as theory
+from sweeps.witness import Witness, of_layer
 
-LAYER, SEARCH = 0, 1
-"""Tensors: the layer's rows, as in the exact statistic, and the search's words."""
+SEARCH = 2
+"""Tensor of the search's words; 0 and 1 are the layer's."""
 
 
-class InjectivityBoundParameters(Parameters):
+class InjectivityBoundParameters(LayerParameters):
     """One random layer of m = floor(alpha n + 1/2) neurons on n inputs, and how long to search."""
 
     n: int = Field(ge=2, le=500, description="number of inputs", json_schema_extra={"unit": "1"})
@@ -43,19 +42,14 @@ class InjectivityBoundParameters(Parameters):
         json_schema_extra={"unit": "1"},
     )
 
-    @model_validator(mode="after")
-    def _has_neurons(self) -> Self:
-        if rows(self.n, self.alpha) < 1:
-            raise ValueError(
-                f"alpha {self.alpha} at n {self.n} gives a layer without neurons; use alpha >= {0.5 / self.n}"
-            )
-        return self
+
+def _search(networks: Networks, W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return search(W, networks.keys, networks.draws, SEARCH, networks["moves"])
 
 
 def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
-    n, m = networks["n"], rows(networks["n"], networks["alpha"])
-    W = networks.normals(LAYER, m, n)
-    bound, _ = search(W.astype(np.float64), networks.keys, networks.draws, SEARCH, networks["moves"])
+    bound, _ = _search(networks, _layer.draw(networks))
+    n = networks["n"]
     return {
         "min_active_bound": bound.astype(np.float64),
         "min_active_bound_ratio": bound / n,
@@ -63,16 +57,20 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
     }
 
 
+def _witness(networks: Networks) -> Witness | None:
+    W = _layer.draw(networks)
+    (bound,), (x,) = _search(networks, W)
+    return of_layer(W[0], x) if bound < networks["n"] else None
+
+
 def _cost(p: InjectivityBoundParameters) -> float:
     """Fitted to one core of a 2023 EPYC, shared with others: a move looks at one line and changes sixteen or none."""
-    m = rows(p.n, p.alpha)
-    columns = max(m - p.n + 1, 1)
-    return p.moves * (6e-7 + 1.3e-9 * columns + 1.5e-11 * columns * p.n) + 1e-9 * p.n**2 * (m + p.n)
+    columns = max(p.m - p.n + 1, 1)
+    return p.moves * (6e-7 + 1.3e-9 * columns + 1.5e-11 * columns * p.n) + 1e-9 * p.n**2 * (p.m + p.n)
 
 
 def _memory(p: InjectivityBoundParameters) -> int:
-    m = rows(p.n, p.alpha)
-    return 32 * (m + p.n) * p.n + 300 * m + 20_000  # rows in both precisions, and the search's flat work space
+    return 32 * (p.m + p.n) * p.n + 300 * p.m + 20_000  # rows in both precisions, and the search's flat work space
 
 
 STATISTIC = Statistic(
@@ -80,7 +78,7 @@ STATISTIC = Statistic(
     summary="Non-injectivity of one random ReLU layer, by search: certified upper bounds on the least active neurons",
     source="Puthawala, Kothari, Lassas, Dokmanic, de Hoop, JMLR 2022 (arXiv 2006.08464)",
     parameters=InjectivityBoundParameters,
-    shape=frozenset({"n", "alpha", "moves"}),
+    shape=_layer.SHAPE | {"moves"},
     outcomes=(
         Outcome("min_active_bound", "certified upper bound on k*, the least number of active neurons", kind="count"),
         Outcome("min_active_bound_ratio", "certified upper bound on k*/n"),
@@ -90,4 +88,7 @@ STATISTIC = Statistic(
     cost=_cost,
     memory=_memory,
     references=theory.THRESHOLDS,
+    curves=_layer.limit_curves("min_active_bound_ratio"),
+    realised={"alpha": lambda p: p.m / p.n},
+    witness=_witness,
 )

@@ -39,6 +39,15 @@ THRESHOLDS = (
 )
 """Thresholds of the expansion ratio m/n as n -> infinity."""
 
+_CHAIN = "rigorous upper bound where the layers before are at their own: plain RDT, derived in sweeps.theory.duality"
+DEEP_THRESHOLDS = (
+    THRESHOLDS[-1],
+    Reference("alpha_2", 7.540672913473, "plain RDT of layer 2, local (n to infinity)", _CHAIN),
+    Reference("alpha_3", 7.437328242592, "plain RDT of layer 3, local (n to infinity)", _CHAIN),
+    Reference("alpha_4", 7.337487629432, "plain RDT of layer 4, local (n to infinity)", _CHAIN),
+)
+"""Ratios beyond which each layer of a network of Gaussian layers has n active neurons at every input."""
+
 
 def largest_min_active(m: int, n: int) -> int:
     """Upper bound on k* in general position."""

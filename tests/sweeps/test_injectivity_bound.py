@@ -7,8 +7,9 @@ from sweeps.statistics import injectivity
 from sweeps.statistics.injectivity_bound import STATISTIC, InjectivityBoundParameters
 
 
-def networks(n, alpha, moves, draws):
-    points = Points({"n": n, "alpha": alpha, "moves": moves}, size=len(draws))
+def networks(n, alpha, moves, draws, **changes):
+    p = InjectivityBoundParameters(n=n, alpha=alpha, moves=moves, **changes)
+    points = Points({**p.model_dump(), "answer": "count", "domain": "space"}, size=len(draws))
     return Networks(points, np.full(len(draws), 11, np.uint64), np.asarray(draws, np.uint64))
 
 
@@ -28,6 +29,24 @@ def test_outcomes_are_of_one_bound():
     assert np.array_equal(draws["min_active_bound_ratio"], draws["min_active_bound"] / 8)
     assert np.array_equal(draws["not_injective"], draws["min_active_bound"] < 8)
     assert 0 < draws["not_injective"].mean() < 1
+
+
+@pytest.mark.parametrize("rows", ["orthogonal", "rademacher", "sparse", "convolution"])
+def test_it_bounds_layers_of_other_laws(rows):
+    some = networks(4, 5.0, 2000, range(40), rows=rows)
+    exact, found = injectivity.STATISTIC.sample(some, "cpu"), STATISTIC.sample(some, "cpu")
+    assert np.all(found["min_active_bound"] >= exact["min_active"])
+    assert np.all(found["not_injective"] <= 1 - exact["injective"])
+
+
+@pytest.mark.parametrize("n", [6, 40])
+def test_what_is_certified_has_a_witness(n):
+    found = STATISTIC.sample(networks(n, 4.5, 2000, range(3)), "cpu")["not_injective"]
+    assert found.any()
+    for draw, certified in enumerate(found):
+        witness = STATISTIC.witness(networks(n, 4.5, 2000, [draw]))
+        assert (witness is not None) == bool(certified)
+        assert witness is None or witness.exact is not None
 
 
 def test_sample_is_a_function_of_the_draw_alone():
