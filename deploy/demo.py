@@ -16,15 +16,23 @@ from sweeps.sweep import Sweep
 
 @dataclass(frozen=True)
 class Stop:
-    """A catalog sweep, and the part of its result that is printed."""
+    """A catalog sweep, or `only` some values of one of its axes, and the part of its result that is printed."""
 
     sweep: str
     outcome: str
     selection: tuple[str, ...]
+    only: tuple[str, tuple[int, ...]] | None = None
+
+    def taken(self) -> Sweep:
+        whole = Sweep.from_toml(self.sweep)
+        if self.only is None:
+            return whole
+        axes = {**whole.axes, self.only[0]: self.only[1]}
+        return Sweep.of({**whole.model_dump(mode="json"), "name": f"{self.sweep}-demo", "axes": axes})
 
 
 TOUR = (
-    Stop("injectivity-phase", "injective", ("n=2,6", "alpha=3,4,5,6,7")),
+    Stop("injectivity-phase", "injective", ("n=2,6", "alpha=3,4,5,6,7"), only=("n", (2, 3, 4, 5, 6))),
     Stop("folding-init", "chi", ("width=256",)),
     Stop("angle-photos", "cosine", ("pair=4", "layer=1,8")),
 )
@@ -34,12 +42,12 @@ def main() -> None:
     console, start = make_console(), time.monotonic()
     for stop in TOUR:
         console.rule(stop.sweep)
-        sweep = Sweep.from_toml(stop.sweep)
+        sweep = stop.taken()
         for _ in show(run_sweep(sweep), sweep.name, console):
             pass
         dataset = open_sweep(store_url(sweep))
         print_results(select(dataset, stop.selection), stop.outcome, 40, console)
-        figure = Path("results") / f"{stop.sweep}.png"
+        figure = Path("results") / f"{sweep.name}.png"
         save(draw(dataset, stop.outcome), figure)
         console.print(f"figure: {figure}", highlight=False)
     console.rule(f"done in {duration(time.monotonic() - start)}")

@@ -97,6 +97,29 @@ def of_network(weights: Sequence[np.ndarray], first: np.ndarray, second: np.ndar
     return Witness(first, second, difference, f"their outputs differ by rounding in {len(weights)} layers")
 
 
+def of_piece(weights: Sequence[np.ndarray], x: np.ndarray) -> Witness:
+    """Two inputs in the linear piece of x (n,) where the Jacobian of a layer does not have rank n.
+
+    `weights` are float64 (m_i, m_{i-1}), one array a layer.
+
+    Raises:
+        ValueError: every layer's Jacobian has rank n.
+    """
+    z, jacobian, walls = x, np.eye(len(x)), list[tuple[np.ndarray, np.ndarray]]()
+    for W in weights:
+        heights, slopes = W @ z, W @ jacobian
+        walls.append((heights, slopes))
+        z, jacobian = np.maximum(heights, 0), slopes * (heights > 0)[:, None]
+        if (heights > 0).sum() < len(x):
+            break
+    else:
+        raise ValueError(f"at x every layer has {len(x)} active neurons or more; there is no witness in its piece")
+    d = np.linalg.svd(jacobian)[2][-1]
+    room = [np.abs(heights) / np.maximum(np.abs(slopes @ d), 1e-300) for heights, slopes in walls]
+    step = 0.999 * min(np.concatenate(room).min(), np.linalg.norm(x))
+    return of_network(weights, x + step * d, x - step * d)
+
+
 def _outputs(rows: list[Vector], x: Vector) -> Vector:
     return [max(_dot(row, x), Fraction(0)) for row in rows]
 

@@ -13,6 +13,7 @@ from sweeps.statistic import Parameters
 from sweeps.statistics._layer import row_count
 
 DEEPEST = 4
+RATIOS = ("alpha", *(f"alpha_{i}" for i in range(1, DEEPEST + 1)))
 
 
 class Expansion(Parameters):
@@ -67,3 +68,7 @@ class Expansion(Parameters):
             i = self.widths.index(0) + 1
             raise ValueError(f"the expansion ratio of layer {i} gives no neuron at n {self.n}; use >= {0.5 / self.n}")
         return self
+
+
+REALISED = {name: lambda p, name=name: row_count(p.n, getattr(p, name)) / p.n for name in RATIOS}
+"""The ratios that layers have, their widths being whole numbers."""

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 
 from sweeps.networks.deep import collision, decide
 from sweeps.statistic import Dim, Networks, Outcome, Statistic, by_point
-from sweeps.statistics._expansion import Expansion
+from sweeps.statistics._expansion import REALISED, Expansion
 from sweeps.theory import injectivity as theory
 from sweeps.witness import Witness, of_network
 
@@ -139,4 +139,5 @@ STATISTIC = Statistic(
     witness=_witness,
     references=theory.DEEP_THRESHOLDS,
     theory_note="exact in layer 1, at n = 2, where m < 3n - 1 (never injective) and where m <= n + 2 (Wendel)",
+    realised=REALISED,
 )

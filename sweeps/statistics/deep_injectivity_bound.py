@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 
 from sweeps.networks.deep_search import search
 from sweeps.statistic import Dim, Networks, Outcome, Statistic
-from sweeps.statistics._expansion import Expansion
+from sweeps.statistics._expansion import REALISED, Expansion
+from sweeps.witness import Witness, of_piece
 
 MOST_WEIGHTS = 3 * 10**7
 
@@ -43,18 +44,34 @@ class DeepInjectivityBoundParameters(Expansion):
         return self
 
 
-def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
+def _search(networks: Networks, layers: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     p = DeepInjectivityBoundParameters(**networks.points.point(0))
-    layers = [networks.normals(i, *shape).astype(np.float64) for i, shape in enumerate(p.shapes)]
     rows = np.concatenate([A.reshape(len(A), -1) for A in layers], axis=1)
     columns = np.concatenate([A.swapaxes(1, 2).reshape(len(A), -1) for A in layers], axis=1)
     widths = np.array([p.n, *p.widths])
-    bounds, _ = search(columns, rows, widths, p.moves, p.depth, networks.keys, networks.draws)
-    few = np.logical_or.accumulate(bounds < p.n, axis=1)
+    return search(columns, rows, widths, p.moves, p.depth, networks.keys, networks.draws)
+
+
+def _layers(networks: Networks) -> list[np.ndarray]:
+    p = DeepInjectivityBoundParameters(**networks.points.point(0))
+    return [networks.normals(i, *shape).astype(np.float64) for i, shape in enumerate(p.shapes)]
+
+
+def _witness(networks: Networks) -> Witness | None:
+    layers, n = _layers(networks), networks["n"]
+    (bounds,), (inputs,) = _search(networks, layers)
+    few = np.flatnonzero(bounds < n)
+    return of_piece([A[0] for A in layers], inputs[few[0]]) if len(few) else None
+
+
+def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
+    bounds, _ = _search(networks, _layers(networks))
+    n = networks["n"]
+    few = np.logical_or.accumulate(bounds < n, axis=1)
     return {
         "active_bound": bounds.astype(np.float64),
         "not_locally_injective": few.astype(np.float64),
-        "below_twice": (bounds < 2 * p.n).astype(np.float64),
+        "below_twice": (bounds < 2 * n).astype(np.float64),
     }
 
 
@@ -93,4 +110,6 @@ STATISTIC = Statistic(
     sample=_sample,
     cost=_cost,
     memory=_memory,
+    realised=REALISED,
+    witness=_witness,
 )

@@ -307,3 +307,20 @@ def test_cost_and_memory_grow_with_the_network():
     large = DeepInjectivityParameters(n=3, depth=3, alpha=4.0)
     assert 0 < STATISTIC.cost(small) < STATISTIC.cost(large)
     assert 0 < STATISTIC.memory(small) < STATISTIC.memory(large)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_every_draw_that_is_not_injective_has_a_witness(n):
+    how = {"n": n, "depth": 2, "alpha": 5.0 if n == 2 else 6.0}
+    injective = STATISTIC.sample(networks(range(8), **how), "cpu")["globally_injective"][:, -1]
+    assert 0 < injective.mean() < 1
+    for draw, yes in enumerate(injective):
+        drawn = networks([draw], **how)
+        witness = STATISTIC.witness(drawn)
+        assert (witness is None) == bool(yes)
+        if witness is not None:
+            m = round(how["alpha"] * n)
+            weights = [drawn.normals(0, m, n)[0], drawn.normals(1, m, m)[0]]
+            one, other = ([*layers(weights, x)][-1] for x in (witness.first, witness.second))
+            assert np.abs(one - other).max() <= max(witness.difference, 1e-9 * witness.distance)
+            assert witness.distance > 1e-6

@@ -109,3 +109,25 @@ def test_refusals_say_what_would_be_right(how, words):
     with pytest.raises(ValidationError) as error:
         DeepInjectivityBoundParameters(**how)
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_what_is_certified_has_a_witness():
+    how = DeepInjectivityBoundParameters(n=6, depth=3, alpha=6.0, alpha_2=3.0, moves=500)
+    points = Points(how.model_dump(), size=1)
+    certified = 0
+    for draw in range(6):
+        one = Networks(points, np.full(1, 3, np.uint64), np.full(1, draw, np.uint64))
+        few = STATISTIC.sample(one, "cpu")["not_locally_injective"][0].any()
+        witness = STATISTIC.witness(one)
+        assert (witness is not None) == few
+        if witness is not None:
+            certified += 1
+            weights = [one.normals(i, *shape)[0].astype(np.float64) for i, shape in enumerate(how.shapes)]
+            outputs = []
+            for x in (witness.first, witness.second):
+                for A in weights:
+                    x = np.maximum(A @ x, 0)
+                outputs.append(x)
+            assert np.abs(outputs[0] - outputs[1]).max() <= 1e-12 * np.abs(outputs[0]).max()
+            assert witness.distance > 1e-6
+    assert certified
