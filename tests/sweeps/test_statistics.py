@@ -23,7 +23,10 @@ EXAMPLES: dict[str, dict] = {
     "deep_injectivity": {"axes": {"n": [2, 3], "alpha": [3.0, 4.5]}, "fixed": {"depth": 2}},
     "deep_injectivity_bound": {"axes": {"n": [3, 6], "alpha": [3.0, 4.5]}, "fixed": {"depth": 2, "moves": 50}},
     "folding": {"axes": {"width": [8, 12], "angle": [0.5, 1.0, 2.0]}, "fixed": {"depth": 3}},
-    "injectivity": {"axes": {"n": [2, 3], "alpha": [3.0, 4.0, 5.0]}},
+    "injectivity": {
+        "axes": {"answer": ["count", "decision", "census"], "rows": ["gaussian", "sparse"]},
+        "fixed": {"n": 3, "alpha": 4.0},
+    },
     "injectivity_bound": {"axes": {"n": [2, 9], "alpha": [3.0, 5.0, 6.0]}, "fixed": {"moves": 1000}},
     "toy": {"axes": {"shift": [-1.0, 0.0, 1.0], "size": [2, 8]}},
 }
