@@ -55,7 +55,8 @@ def capacity(
         return
     fitted = scaling(half, size or SIZE, exponent)
     _print_half_points(half)
-    _print_fits(half, fitted)
+    _print_fits(fitted)
+    _print_references(half.attrs)
     if out is not None:
         from storage.capacity_figure import draw_capacity
         from storage.figures import save
@@ -102,20 +103,29 @@ def _print_half_points(half: Dataset) -> None:
     console.print(results_table([place | values for place, values in _rows(half, names)]))
 
 
-def _print_fits(half: Dataset, fitted: Dataset) -> None:
+def _print_fits(fitted: Dataset) -> None:
     from deploy.describe import results_table
 
     size, console = str(fitted.attrs["size"]), make_console()
-    console.print(f"\nfitted: limit - amplitude {size}^-exponent", highlight=False)
+    if fitted["limit"].isnull().all():
+        for reason in dict.fromkeys(fitted["reason"].isel(without=0).values.ravel().tolist()):
+            console.print(f"\nno limit: {reason}", highlight=False, markup=False)
+        return
     names = ["limit", "limit_low", "limit_high", "exponent", "exponent_low", "exponent_high", "chi2", "dof"]
     names += ["reason"] if (fitted["reason"] != "").any() else []
-    if fitted["limit"].isnull().all():
-        names = ["reason"]
     rows = [place | values for place, values in _rows(fitted, names)]
     for row in rows:
         row["without"] = f"smallest {size}" if row["without"] else "none"
+    console.print(f"\nfitted: limit - amplitude {size}^-exponent", highlight=False)
     console.print(results_table(rows))
-    references = [r for r in statistics.get(half.attrs["statistic"]).references if r.parameter == half.attrs["axis"]]
-    if references:
+
+
+def _print_references(about: dict[str, Any]) -> None:
+    """What theory knows of the axis."""
+    from deploy.describe import results_table
+
+    known = [r for r in statistics.get(about["statistic"]).references if r.parameter == about["axis"]]
+    if known:
+        console = make_console()
         console.print()
-        console.print(results_table([{"theory": r.value, "what it is": r.label} for r in references]))
+        console.print(results_table([{"theory": r.value, "what it is": r.label} for r in known]))
