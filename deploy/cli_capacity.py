@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.screen import make_console
-from sweeps import statistics
 from sweeps.errors import SpecError
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def capacity(
     fitted = scaling(half, size or SIZE, exponent)
     _print_half_points(half)
     _print_fits(fitted)
-    _print_references(half.attrs)
+    _print_references(half)
     if out is not None:
         from storage.capacity_figure import draw_capacity
         from storage.figures import save
@@ -98,9 +97,16 @@ def _print_half_points(half: Dataset) -> None:
     about = half.attrs
     console = make_console()
     console.print(
-        f"{half['half_point'].attrs['long_name']}, {about['confidence']:.0%} intervals", highlight=False, markup=False
+        f"{half['half_point'].attrs['long_name']}, {100 * about['confidence']:g}% intervals{_unfinished(about)}",
+        highlight=False,
+        markup=False,
     )
     console.print(results_table([place | values for place, values in _rows(half, names)]))
+
+
+def _unfinished(about: dict[str, Any]) -> str:
+    done, blocks = about["committed_blocks"], about["blocks"]
+    return "" if done == blocks or about["until"] else f"; unfinished: {done} of {blocks} blocks"
 
 
 def _print_fits(fitted: Dataset) -> None:
@@ -120,12 +126,12 @@ def _print_fits(fitted: Dataset) -> None:
     console.print(results_table(rows))
 
 
-def _print_references(about: dict[str, Any]) -> None:
+def _print_references(half: Dataset) -> None:
     """What theory knows of the axis."""
     from deploy.describe import results_table
+    from storage.capacity_figure import references_of
 
-    known = [r for r in statistics.get(about["statistic"]).references if r.parameter == about["axis"]]
-    if known:
+    if known := references_of(half):
         console = make_console()
         console.print()
         console.print(results_table([{"theory": r.value, "what it is": r.label} for r in known]))

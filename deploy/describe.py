@@ -140,7 +140,7 @@ def print_results(
     if wanted:
         array = quantiles(dataset, name, wanted)
         shown, method = list(_joined(shown, array)), f"; quantiles: {array.attrs['method']}"
-    confidence = f"{dataset.attrs['confidence']:.0%} intervals"
+    confidence = f"{100 * dataset.attrs['confidence']:g}% intervals"
     console.print(f"{dataset[name].attrs['long_name']}, {confidence}{method}", highlight=False)
     console.print(results_table(shown))
     if len(found) > rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import threading
@@ -18,6 +19,7 @@ from storage.zarr_store import ZarrStore
 from sweeps.blocks import Block
 from sweeps.budget import Budget
 from sweeps.events import Event
+from sweeps.inputs import files
 from sweeps.run import Executor, Store, run
 from sweeps.sweep import Sweep, TrackSettings
 
@@ -72,11 +74,12 @@ def terminated_like_interrupted() -> Iterator[None]:
 class _WhenNeeded:
     """An executor that is started once there is work, and ends with the stack."""
 
-    def __init__(self, device: str, where: Where, stack: ExitStack) -> None:
-        self.device, self.where, self.stack = device, where, stack
+    def __init__(self, sweep: Sweep, device: str, where: Where, stack: ExitStack) -> None:
+        self.sweep, self.device, self.where, self.stack = sweep, device, where, stack
 
     @cached_property
     def _executor(self) -> Executor:
+        files.check([*self.sweep.fixed.values(), *itertools.chain(*self.sweep.axes.values())])
         return self.stack.enter_context(executor(self.device, self.where))
 
     @property
@@ -106,10 +109,14 @@ def run_store(
     device: str | None = None,
     tracked: bool = True,
 ) -> Generator[Event, None, None]:
-    """Measure what a store lacks. Budget, tracking and device are those of its spec unless given."""
+    """Measure what a store lacks. Budget, tracking and device are those of its spec unless given.
+
+    Raises:
+        SpecError: a user's file that the sweep needs is not there, or has changed.
+    """
     store.prepare()
     with ExitStack() as stack:
-        worker = _WhenNeeded(device or store.sweep.device, where or Where(), stack)
+        worker = _WhenNeeded(store.sweep, device or store.sweep.device, where or Where(), stack)
         events = run(store, worker, budget or store.sweep.budget)
         yield from track(events, store, tracking or store.sweep.track) if tracked else events
 

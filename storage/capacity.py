@@ -36,6 +36,8 @@ from sweeps import statistics
 from sweeps.errors import SpecError, unknown
 
 REPLICATES = 2000
+KEPT = ("title", "statistic", "fingerprint", "confidence", "fixed", "committed_blocks", "blocks")
+"""Attributes of a Dataset of `open_sweep` that one of half-points has too."""
 STRANGE = 1e-6
 """A curve whose regression fits it as badly as this share of monotone curves at most is not monotone."""
 
@@ -239,8 +241,9 @@ def _dataset(
     replicates = np.array([one["replicates"] for one in found]).reshape(*shape, REPLICATES)
     variables["replicates"] = xr.Variable((*dims, "replicate"), replicates, {"units": axis_units})
     kept = {k: v for k, v in ds[outcome].coords.items() if axis not in v.dims and k != axis}
-    about: Mapping[str, Any] = {k: ds.attrs[k] for k in ("title", "statistic", "fingerprint", "confidence", "fixed")}
-    return xr.Dataset(variables, kept, {**about, "outcome": outcome, "axis": axis, "level": level})
+    about: Mapping[str, Any] = {k: ds.attrs[k] for k in KEPT}
+    asked = {"outcome": outcome, "axis": axis, "level": level, "until": "converged" in ds}
+    return xr.Dataset(variables, kept, {**about, **asked})
 
 
 # --- one curve ---

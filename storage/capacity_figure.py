@@ -7,6 +7,7 @@ dotted lines are the reference values of the statistic.
 
 from __future__ import annotations
 
+import json
 import textwrap
 from typing import Any
 
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from storage.figures import FAINT, HALO, INK, MAX_LINES, colours_of, label_of, value_at
+from storage.figures import FAINT, HALO, INK, MAX_LINES, colours_of, label_of, value_at, values_of
 from storage.finite_size import usable
 from sweeps import statistics
 from sweeps.errors import SpecError
@@ -45,12 +46,19 @@ def draw_capacity(half: xr.Dataset, fitted: xr.Dataset) -> Figure:
     for at, colour in zip(places, colours, strict=True):
         _curve(axes, half.isel(at), fitted.isel(at), scale, colour)
     _name_axes(axes, half, size, scale)
-    references = [r for r in statistics.get(half.attrs["statistic"]).references if r.parameter == half.attrs["axis"]]
+    references = references_of(half)
     _heights(axes, half, fitted, references)
     _references(axes, half, references)
     _legend(figure, half, fitted, hue, colours)
     _entitle(figure, half, fitted, hue)
     return figure
+
+
+def references_of(half: xr.Dataset) -> list[Reference]:
+    """What theory knows of the axis, where it holds for some of the curves."""
+    values = values_of(half["half_point"], json.loads(half.attrs.get("fixed", "{}")))
+    known = statistics.get(half.attrs["statistic"]).references
+    return [r for r in known if r.parameter == half.attrs["axis"] and r.holds(values)]
 
 
 def _hue(array: xr.DataArray, size: str) -> str | None:
@@ -105,7 +113,9 @@ def _band(axes: Axes, fitted: xr.Dataset, x: np.ndarray, scale: float, colour: A
     if not drawn.size:
         return
     tail = (1 - fitted.attrs["confidence"]) / 2
-    low, high = np.quantile(_form(x, scale, *drawn), [tail, 1 - tail], axis=0, method="inverted_cdf")
+    with np.errstate(invalid="ignore"):
+        lines = _form(x, scale, *drawn)
+    low, high = np.nanquantile(lines, [tail, 1 - tail], axis=0, method="inverted_cdf")
     axes.fill_between(
         x,
         np.nan_to_num(low, neginf=-1e3),
@@ -152,7 +162,8 @@ def _heights(axes: Axes, half: xr.Dataset, fitted: xr.Dataset, references: list[
 def _references(axes: Axes, half: xr.Dataset, references: list[Reference]) -> None:
     """Dotted lines, named at the right end, on the side that is away from the smallest size's half-point."""
     low, high = axes.get_ylim()
-    first = np.nanmean(half["half_point"].isel({d: 0 for d in half["half_point"].dims}).values)
+    values = half["half_point"].values.ravel()
+    first = values[np.isfinite(values)][0]
     for reference in references:
         if not low <= reference.value <= high:
             continue

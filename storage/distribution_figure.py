@@ -72,7 +72,7 @@ def _read(ds: xr.Dataset, outcome: str, counts: xr.DataArray) -> tuple[Plot, np.
     notes = [f"{len(p)} of {mean.sizes[d]} values of {d}" for d, p in places.items() if len(p) < mean.sizes[d]]
     notes += ["undefined draws are left out"] if part[f"{outcome}_undefined"].any() else []
     heights = (read / total / np.diff(edges)).rename(outcome)
-    return Plot(heights, heights, heights, None, roles, (), (), tuple(notes)), edges
+    return Plot(heights, heights, heights, None, roles, (), (), {}, True, tuple(notes)), edges
 
 
 def _finite(counts: xr.DataArray, outcome: str, least: float, greatest: float) -> np.ndarray:

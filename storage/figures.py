@@ -7,8 +7,9 @@ the longest gives the lines; what is left gives the panels. No pyplot, no global
 
 from __future__ import annotations
 
+import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class Plot:
     roles: Roles
     references: tuple[Reference, ...]
     curves: tuple[Curve, ...]
+    fixed: Mapping[str, Any]
+    drawn: bool
     notes: tuple[str, ...]
 
     @property
@@ -70,6 +73,11 @@ class Plot:
         """Positions along the panel dims, a panel each."""
         sizes = [self.mean.sizes[d] for d in self.roles.panels]
         return [dict(zip(self.roles.panels, i, strict=True)) for i in np.ndindex(*sizes)]
+
+    @property
+    def values(self) -> list[Mapping[str, Sequence[Any]]]:
+        """The values that parameters have in each panel."""
+        return [values_of(self.mean.isel(at), self.fixed) for at in self.panels]
 
 
 def draw(ds: xr.Dataset, outcome: str | None = None) -> Figure:
@@ -140,8 +148,18 @@ def _read(ds: xr.Dataset, outcome: str) -> Plot:
     theory = theory if theory is not None and theory.notnull().any() else None
     low, high = shown[f"{outcome}_ci_low"], shown[f"{outcome}_ci_high"]
     notes = cut + (_heat_notes(shown[outcome], theory) if chosen.y else ())
-    curves = tuple(c for c in statistic.curves if (c.outcome, c.parameter) == (outcome, chosen.x))
-    return Plot(shown[outcome], low, high, theory, chosen, statistic.references, curves, notes)
+    fixed, drawn = json.loads(ds.attrs["fixed"]), bool(ds.attrs["committed_blocks"])
+    here = values_of(shown[outcome], fixed)
+    curves = tuple(c for c in statistic.curves if (c.outcome, c.parameter) == (outcome, chosen.x) and c.holds(here))
+    return Plot(shown[outcome], low, high, theory, chosen, statistic.references, curves, fixed, drawn, notes)
+
+
+def values_of(array: xr.DataArray, fixed: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    """The values that parameters have in an outcome or a part of it."""
+    return {
+        **{k: [v] for k, v in fixed.items()},
+        **{str(k): v.values.ravel().tolist() for k, v in array.coords.items()},
+    }
 
 
 def _ascending(ds: xr.Dataset, outcome: str) -> xr.Dataset:
@@ -222,10 +240,10 @@ def _lines(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float
         _axis(axes, "x", plot.mean, plot.roles.x)
         if not plot.mean.notnull().any():
             where = {"transform": axes.transAxes, "ha": "center", "backgroundcolor": "white"}
-            axes.text(0.5, 0.5, "no draws yet", color=FAINT, **where)
+            axes.text(0.5, 0.5, "undefined" if plot.drawn else "no draws yet", color=FAINT, **where)
     _name_axes(figure, panels, plot, label_of(plot.mean.attrs, plot.mean.name))
-    marks.curves(panels, plot.curves, float(x.min()))
-    marks.references(panels, plot.references, _numeric_or_none(plot.mean, plot.roles.x), None)
+    marks.curves(panels, plot.values, plot.curves, float(x.min()))
+    marks.references(panels, plot.values, plot.references, _numeric_or_none(plot.mean, plot.roles.x), None)
     _legend(figure, plot, colours, confidence, INK if common else FAINT)
 
 
@@ -281,7 +299,7 @@ def _heat_maps(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: f
         bar = figure.colorbar(image, ax=list(panels), label=textwrap.fill(label, 45), aspect=30, ticks=levels)
         bar.ax.tick_params(labelsize=8)
     _name_axes(figure, panels, plot, label_of(plot.mean[y].attrs, y))
-    marks.references(panels, plot.references, *(_numeric_or_none(plot.mean, d) for d in (x, y)))
+    marks.references(panels, plot.values, plot.references, *(_numeric_or_none(plot.mean, d) for d in (x, y)))
 
 
 def _contours(axes: Axes, plot: Plot, theory: np.ndarray, levels: Sequence[float]) -> None:

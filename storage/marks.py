@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,31 @@ INK = "#333333"
 STYLES = ("-", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
-def references(panels: Sequence[Axes], known: Sequence[Reference], x: str | None, y: str | None) -> None:
-    """Lines at reference values inside the range shown; named in the first panel. `x`, `y` are numeric parameters."""
+Values = Sequence[Mapping[str, Collection[Any]]]
+"""The values that parameters have in each panel."""
+
+
+def references(
+    panels: Sequence[Axes], values: Values, known: Sequence[Reference], x: str | None, y: str | None
+) -> None:
+    """Lines at reference values inside the range shown, in the panels where they hold; named in the first of them.
+    `x` and `y` are numeric parameters."""
     for reference in known:
+        there = [axes for axes, here in zip(panels, values, strict=True) if reference.holds(here)]
         for name, along in ((x, "x"), (y, "y")):
             if name == reference.parameter:
-                for i, axes in enumerate(panels):
+                for i, axes in enumerate(there):
                     _reference(axes, along, reference, named=i == 0)
 
 
-def curves(panels: Sequence[Axes], known: Sequence[Curve], lowest: float) -> None:
+def curves(panels: Sequence[Axes], values: Values, known: Sequence[Curve], lowest: float) -> None:
     """Limits along x, from `lowest` on and behind the measurements, which decide what is shown of them."""
-    for axes in panels:
+    for axes, here in zip(panels, values, strict=True):
         across, upright = axes.get_xlim(), axes.get_ylim()
-        x = np.linspace(lowest, across[1], 121)
+        x = np.linspace(lowest, across[1], 241)
         for curve, style in zip(known, STYLES, strict=False):
-            axes.plot(x, curve.values(x), color=INK, linewidth=1.1, linestyle=style, zorder=1.5)
+            if curve.holds(here):
+                axes.plot(x, curve.values(x), color=INK, linewidth=1.1, linestyle=style, zorder=1.5)
         axes.set(xlim=across, ylim=upright)
 
 

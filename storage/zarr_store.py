@@ -71,6 +71,7 @@ class ZarrStore:
         if found.sweep.fingerprint != sweep.fingerprint:
             apart = difference(found.sweep, sweep)
             raise StoreError(f"{url} holds another sweep: {apart}; give another store.url, or see `sweeps extend`")
+        found.sweep = found.sweep.model_copy(update={"fixed": sweep.fixed})  # where a user's files lie now
         return found
 
     @classmethod

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from sweeps.axes import Axis
 from sweeps.blocks import Piece, Plan, check_size, piece
 from sweeps.errors import RefusedError, SpecError, unknown
+from sweeps.inputs.files import content
 from sweeps.sweep import Sweep
 
 
@@ -99,7 +100,8 @@ def _box(stored: Sweep, larger: Sweep, axis: int) -> Piece:
 def difference(stored: Sweep, given: Sweep, but: Collection[str] = ()) -> str:
     """Where two sweeps differ, in words; empty where they do not."""
     old, new = (
-        {**s.identity(), "keep": s.keep, **{f"fixed.{k}": v for k, v in s.fixed.items()}} for s in (stored, given)
+        {**s.identity(), "keep": s.keep, **{f"fixed.{k}": content(v) for k, v in s.fixed.items()}}
+        for s in (stored, given)
     )
     pairs = ((key, old.get(key), new.get(key)) for key in {**old, **new} if key not in but)
     return "; ".join(f"{key} is {_short(a)} there, {_short(b)} here" for key, a, b in pairs if a != b)
@@ -116,8 +118,8 @@ def _data(sweep: Sweep) -> dict[str, Any]:
 
 def _after(old: tuple, new: tuple) -> list:
     """The old values, then those that are new."""
-    known = set(old)
-    return [*old, *(v for v in new if v not in known)]
+    known = set(map(content, old))
+    return [*old, *(v for v in new if content(v) not in known)]
 
 
 def _expanded(name: str, form: Any) -> list:

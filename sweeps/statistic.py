@@ -8,7 +8,7 @@ which are functions of (point, draw) alone; see docs/randomness.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,7 +57,18 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Reference:
+class Known:
+    """Something known beforehand; `where` names the values of other parameters that it holds for."""
+
+    where: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False, kw_only=True)
+
+    def holds(self, values: Mapping[str, Collection[Any]]) -> bool:
+        """Whether it does for some of the `values` that parameters have; of those not named it does for all."""
+        return all(name not in values or set(given) & set(values[name]) for name, given in self.where.items())
+
+
+@dataclass(frozen=True)
+class Reference(Known):
     """A known value of a parameter to mark in a figure, such as a threshold."""
 
     parameter: str
@@ -67,7 +78,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Known):
     """What an outcome tends to along one parameter, in a limit of the others, to draw beside what is measured.
 
     values(parameter) -> (len,) of a sorted float64 array (len,), NaN where it is not known.

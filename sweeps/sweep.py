@@ -367,9 +367,10 @@ def _checked_axis(name: str, values: tuple[Any, ...], field: FieldInfo) -> tuple
     if not values:
         raise ValueError(f"axes.{name} is empty; give it at least one value")
     checked = _checker(field)(f"axes.{name}[]", values)
-    if len(set(checked)) < len(checked):
+    contents = [content(v) for v in checked]
+    if len(set(contents)) < len(checked):
         seen: dict[Any, int] = {}
-        for i, v in enumerate(checked):
+        for i, v in enumerate(contents):
             if v in seen:
                 raise ValueError(f"axes.{name} has {v!r} twice, at positions {seen[v]} and {i}; values must differ")
             seen[v] = i

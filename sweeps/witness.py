@@ -3,7 +3,8 @@
 A layer x -> ReLU(W x) whose active rows at x do not span R^n has a direction d orthogonal to them. As long as the
 inactive rows stay inactive, x + t d and x - t d have one output. The entries of W and x are floats, so rational
 numbers: d comes from fraction-free elimination (Bareiss, Math. Comp. 1968), and equality is checked without rounding.
-Beyond EXACT inputs the numbers would get too long; there d comes from a singular value decomposition.
+Beyond EXACT inputs the numbers would get too long, and where rows depend on one another to rounding only there is no
+such d; then it comes from a singular value decomposition, and the outputs are equal to rounding.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from fractions import Fraction
 import numpy as np
 
 Vector = list[Fraction]
+TOLERANCE = 1e-9
+"""Rows of length 1 this near to a subspace are taken to lie in it, as in sweeps.networks.degenerate."""
 EXACT = 128
 """Most inputs for which the witness is exact; it takes some ten seconds there."""
 
@@ -54,13 +57,13 @@ def of_layer(W: np.ndarray, x: np.ndarray, *, orthant: bool = False) -> Witness:
     heights = [_dot(row, middle) for row in rows]
     active = [row for row, h in zip(rows, heights, strict=True) if h > 0]
     d = _orthogonal_to(active, len(middle))
-    if d is None:
-        raise ValueError(f"the {len(active)} rows active at x span R^{len(middle)}; there is no witness in its cell")
+    if d is None:  # or they do to rounding
+        return _rounded(W, x, orthant)
     d = [v / max(map(abs, d)) for v in d]
     walls = [(h, _dot(row, d)) for row, h in zip(rows, heights, strict=True) if h <= 0]
     if orthant:
         walls += list(zip(middle, d, strict=True))
-    room = min((abs(h / slope) for h, slope in walls if slope), default=Fraction(1))
+    room = min([Fraction(1), *(abs(h / slope) for h, slope in walls if slope)])
     step = Fraction(float(room)) * Fraction(1023, 1024)  # below room, whichever way that is rounded
     first, second = ([v + sign * step * w for v, w in zip(middle, d, strict=True)] for sign in (1, -1))
     if first == second or _outputs(rows, first) != _outputs(rows, second):
@@ -72,9 +75,10 @@ def of_layer(W: np.ndarray, x: np.ndarray, *, orthant: bool = False) -> Witness:
 def _rounded(W: np.ndarray, x: np.ndarray, orthant: bool) -> Witness:
     heights = W @ x
     active = W[heights > 0]
-    if np.linalg.matrix_rank(active) == W.shape[1]:
+    lengths = np.linalg.norm(active, axis=1, keepdims=True)
+    if len(active) and np.linalg.matrix_rank(active / lengths, tol=TOLERANCE) == W.shape[1]:
         raise ValueError(f"the {len(active)} rows active at x span R^{W.shape[1]}; there is no witness in its cell")
-    d = np.linalg.svd(active)[2][-1]
+    d = np.linalg.svd(active / lengths)[2][-1] if len(active) else np.eye(len(x))[0]
     slopes = W[heights <= 0] @ d
     room = np.abs(heights[heights <= 0]) / np.maximum(np.abs(slopes), 1e-300)
     if orthant:
@@ -117,6 +121,8 @@ def of_piece(weights: Sequence[np.ndarray], x: np.ndarray) -> Witness:
     d = np.linalg.svd(jacobian)[2][-1]
     room = [np.abs(heights) / np.maximum(np.abs(slopes @ d), 1e-300) for heights, slopes in walls]
     step = 0.999 * min(np.concatenate(room).min(), np.linalg.norm(x))
+    if not step > 0:
+        raise ValueError("x lies on the border of its piece; give an input at which no pre-activation is zero")
     return of_network(weights, x + step * d, x - step * d)
 
 

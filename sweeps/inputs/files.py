@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import AfterValidator
@@ -30,7 +32,10 @@ def pin(text: str) -> str:
     """
     if not text or _PINNED.fullmatch(text):
         return text
-    path = Path(text).expanduser().absolute()
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"file {text!r} cannot be found: {error}") from None
     array = _read(path)
     return f"{path}#{_content(path, array)}"
 
@@ -75,17 +80,26 @@ def load(pinned: str) -> np.ndarray:
     return array
 
 
+def check(values: Iterable[Any]) -> None:
+    """Read every pinned file among the values of parameters, as `load` does."""
+    for value in values:
+        if isinstance(value, str) and _PINNED.fullmatch(value):
+            load.__wrapped__(value)  # the file as it is now
+
+
 def _read(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
     except OSError as error:
         raise ValueError(f"file {str(path)!r} cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"file {str(path)!r} is not a whole .npy file of numbers: {error}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or not array.ndim or not array.size:
         what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
         raise ValueError(f"file {str(path)!r} must be a .npy array of real numbers, got {what}")
-    if not np.isfinite(array).all():
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.astype(np.float64)).all()
+    if not finite:
         raise ValueError(f"file {str(path)!r} has entries that are not finite")
     return array
 

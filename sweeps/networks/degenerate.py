@@ -45,7 +45,8 @@ def examine(W: np.ndarray, *, orthant: bool = False) -> tuple[np.ndarray, np.nda
     """(k*, whether the layer is injective, rays on which fewer than n rows are strictly positive), by network.
 
     `W` is float64 (networks, m, n), with any rows; k* and the rays are int64 (networks,). With `orthant` inputs are
-    those x >= 0, and rays those in it. Where the rows do not span R^n there are infinitely many rays, told as -1.
+    those x >= 0, and rays those in it. Where the rows do not span R^n, and inputs are all of R^n, there are infinitely
+    many rays, told as -1.
     """
     found = [_examined(w, orthant)[0] for w in W]
     known = np.array(found, np.int64).reshape(len(W), 3)

@@ -323,7 +323,7 @@ def search(
 
     `W` is (networks, m, n), any finite rows; `keys` and `draws` uint64 (networks,) and `tensor` address the
     words a network uses, one block a move, up to 2**32 moves. `count` is that of all rows with
-    <w_i, x> >= -margin |w_i| |x| in float64, so k* <= count whatever the search did; zero rows count as active.
+    <w_i, x> >= -margin |w_i| |x| in float64, so k* <= count whatever the search did; zero rows never count.
     A network's answer is a function of its rows, its words, `moves` and `margin` alone. Memory does not grow with
     their number: it is about 20 m n bytes.
     """

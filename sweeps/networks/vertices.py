@@ -137,10 +137,12 @@ def put_inside(exact, x):
 
 @compiled
 def active(W, x, margin):
-    """Rows i of W (m, n) with <w_i, x> >= -margin |w_i| |x|, in float64: at least as many as <w_i, x> > 0."""
+    """Rows i of W (m, n) that are not zero with <w_i, x> >= -margin |w_i| |x|, in float64: at least as many as
+    <w_i, x> > 0."""
     count, square = 0, dot(x, x)
     for i in range(len(W)):
-        count += dot(W[i], x) >= -margin * np.sqrt(dot(W[i], W[i]) * square)
+        length = dot(W[i], W[i])
+        count += length > 0 and dot(W[i], x) >= -margin * np.sqrt(length * square)
     return count
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Literal, Self
 
 import numpy as np
@@ -12,10 +11,9 @@ from pydantic import Field, model_validator
 from sweeps.inputs import files
 from sweeps.networks import row_laws
 from sweeps.statistic import Curve, Networks, Parameters
+from sweeps.theory.injectivity import GAUSSIAN
 
 Domain = Literal["space", "orthant"]
-SOLVED = 13
-"""Values of alpha at which a limit curve is solved."""
 
 
 def row_count(n: int, alpha: float) -> int:
@@ -56,6 +54,15 @@ class LayerParameters(Parameters):
     def m(self) -> int:
         return row_count(self.n, self.alpha)
 
+    @property
+    def file_rows(self) -> int:
+        """Rows of the user's matrix, all of which are put in order for a draw."""
+        return files.shape(self.matrix)[0] if self.rows == "file" else 0
+
+    @property
+    def file_bytes(self) -> int:
+        return 16 * self.file_rows
+
     @model_validator(mode="after")
     def _has_rows(self) -> Self:
         if self.m < 1:
@@ -70,7 +77,10 @@ class LayerParameters(Parameters):
         for name, law in unused.items():
             default = type(self).model_fields[name].default
             if self.rows != law and getattr(self, name) != default:
-                raise ValueError(f'{name} is for rows = "{law}", and rows is "{self.rows}"; leave it out')
+                raise ValueError(
+                    f'{name} is for rows = "{law}", and rows is "{self.rows}"; leave it out, or give each law that '
+                    f"needs it a sweep of its own"
+                )
         if self.rows == "convolution" and (self.m % self.n or self.n % self.image_rows):
             raise ValueError(
                 f'rows = "convolution" needs a whole number of filters m/n and of columns n/image_rows, got '
@@ -116,16 +126,25 @@ def limit_curves(outcome: str) -> tuple[Curve, ...]:
     """Limits of k*/n for Gaussian rows as n grows, along alpha: two approximations of the replica method."""
     source = "Maillard, Bandeira, Belius, Dokmanic, Nakajima, arXiv 2302.14112"
     return (
-        Curve(outcome, "alpha", "RS, n to infinity: rigorous lower bound", source, partial(_limit, "rs")),
-        Curve(outcome, "alpha", "2-step RSB, n to infinity", source, partial(_limit, "2rsb")),
+        Curve(outcome, "alpha", "RS, n to infinity: rigorous lower bound", source, _replica_symmetric, where=GAUSSIAN),
+        Curve(outcome, "alpha", "2-step RSB, n to infinity", source, _two_steps, where=GAUSSIAN),
     )
 
 
-def _limit(method: Literal["rs", "2rsb"], alpha: np.ndarray) -> np.ndarray:
-    """Solved at a few values, and smooth between them."""
+def _replica_symmetric(alpha: np.ndarray) -> np.ndarray:
+    from sweeps.theory.limits import limit_curve
+
+    return limit_curve(alpha, "rs")
+
+
+def _two_steps(alpha: np.ndarray) -> np.ndarray:
+    """Solved at nodes, of which those near `alpha` are needed, and smooth between them; NaN beyond the last."""
     from scipy.interpolate import PchipInterpolator
 
     from sweeps.theory.limits import limit_curve
+    from sweeps.theory.perceptron import LARGEST, LOWEST
 
-    known = np.linspace(alpha[0], alpha[-1], SOLVED)
-    return PchipInterpolator(known, limit_curve(known, method))(alpha)
+    known = np.array([2.0, *np.geomspace(LOWEST, 4, 12), *np.geomspace(4, LARGEST, 24)[1:]])
+    nodes = known[: max(3, np.searchsorted(known, alpha.max()) + 1)]
+    found = PchipInterpolator(nodes, [0.0, *limit_curve(nodes[1:], "2rsb")], extrapolate=False)(alpha)
+    return np.where(alpha <= nodes[0], 0.0, found)

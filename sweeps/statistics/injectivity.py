@@ -29,6 +29,8 @@ LONGEST = 600.0
 
 SECONDS = {2: 1.9e-7, 3: 4.8e-6, 4: 3.4e-5, 5: 2.2e-4, 6: 2.1e-3, 7: 4.6e-2, 8: 0.65, 9: 12.7, 10: 270.0}
 """Of one core of a 2023 EPYC, by n, for k* at alpha = 6.7; at n = 10 estimated from the number of leaves."""
+SHARED = {3: 1, 4: 1, 5: 6, 6: 24, 7: 96, 8: 480, 9: 2880, 10: 20160}
+"""m^(n-3) over the number of leaves that are enumerated where there are more rows than WIDEST."""
 WIDEST = 128
 """Most rows for which most vertices need no look."""
 
@@ -55,14 +57,13 @@ class InjectivityParameters(LayerParameters):
     def seconds(self, m: int) -> float:
         """Roughly what a draw of m rows takes on one core."""
         n, positive = self.n, self.domain == "orthant"
+        drawing = 1e-6 + 5e-9 * m * n + 1.4e-7 * self.file_rows
         if not self.searched:
-            return 1e-5 + 1e-6 * math.comb(m + (n if positive else 0), n - 1)
-        if m <= WIDEST or n == 2:
-            found = SECONDS[n] * (m / (6.7 * n)) ** max(n - 2, 2)
-        else:
-            leaves = {3: 1, 4: m, 5: m**2 / 6, 6: m**3 / 24}.get(n, m**4 / 96)
-            found = leaves * 7e-9 * m**2 / 2 * math.ceil(m / 64)
-        return 1e-6 + 5e-9 * m * n + found * (1.6 if positive else 1)
+            return 1e-5 + drawing + (1e-6 + 7e-9 * m) * math.comb(m + (n if positive else 0), n - 1)
+        found = SECONDS[n] * (m / (6.7 * n)) ** max(n - 2, 2)
+        if m > WIDEST and n > 2:
+            found = max(found, m ** (n - 3) / SHARED[n] * 7e-9 * m**2 / 2 * math.ceil(m / 64))
+        return drawing + found * (1.6 if positive else 1)
 
     @model_validator(mode="after")
     def _feasible(self) -> Self:
@@ -74,7 +75,7 @@ class InjectivityParameters(LayerParameters):
             raise ValueError(
                 f"alpha {self.alpha} at n {self.n} means m = {self.m} rows and some {self.seconds(self.m):.2g} s a "
                 f"draw with rows = {self.rows!r}, answer = {self.answer!r}, more than {LONGEST:g}; use alpha <= "
-                f"{low / self.n:.4g} or a smaller n"
+                f"{low / self.n:.6g} or a smaller n"
             )
         return self
 
@@ -118,7 +119,8 @@ def _theory(p: InjectivityParameters) -> dict[str, float]:
 
 
 def _memory(p: InjectivityParameters) -> int:
-    return 32 * (p.m + p.n) * p.n + 64  # the rows in float32 and float64, and while they are made; kernels are flat
+    """The rows in float32 and float64, and while they are made; kernels are flat."""
+    return 32 * (p.m + p.n) * p.n + p.file_bytes + 64
 
 
 STATISTIC = Statistic(

@@ -70,7 +70,8 @@ def _cost(p: InjectivityBoundParameters) -> float:
 
 
 def _memory(p: InjectivityBoundParameters) -> int:
-    return 32 * (p.m + p.n) * p.n + 300 * p.m + 20_000  # rows in both precisions, and the search's flat work space
+    """The rows in both precisions, and the search's flat work space."""
+    return 32 * (p.m + p.n) * p.n + 300 * p.m + p.file_bytes + 20_000
 
 
 STATISTIC = Statistic(

@@ -20,6 +20,9 @@ from math import comb, nan
 
 from sweeps.statistic import Reference
 
+GAUSSIAN = {"rows": ("gaussian", "sphere"), "domain": ("space",)}
+"""Where the limits hold; statistics without these parameters have Gaussian rows and all of R^n."""
+
 _REPLICA = "Maillard, Bandeira, Belius, Dokmanic, Nakajima, arXiv 2302.14112"
 
 THRESHOLDS = (
@@ -28,25 +31,18 @@ THRESHOLDS = (
         3.4028,
         "never below (n to infinity)",
         "rigorous, from x = -W^T 1: Puthawala et al., arXiv 2006.08464; " + _REPLICA,
+        where=GAUSSIAN,
     ),
-    Reference("alpha", 6.6980, "full RSB (n to infinity)", "replica, conjectured exact: " + _REPLICA),
+    Reference("alpha", 6.6980, "full RSB (n to infinity)", "replica, conjectured exact: " + _REPLICA, where=GAUSSIAN),
     Reference(
         "alpha",
         7.647694935435,
         "RS, plain RDT (n to infinity)",
         "rigorous upper bound: Stojnic, arXiv 2410.20646; replica symmetric value: " + _REPLICA,
+        where=GAUSSIAN,
     ),
 )
 """Thresholds of the expansion ratio m/n as n -> infinity."""
-
-_CHAIN = "rigorous upper bound where the layers before are at their own: plain RDT, derived in sweeps.theory.duality"
-DEEP_THRESHOLDS = (
-    THRESHOLDS[-1],
-    Reference("alpha_2", 7.540672913473, "plain RDT of layer 2, local (n to infinity)", _CHAIN),
-    Reference("alpha_3", 7.437328242592, "plain RDT of layer 3, local (n to infinity)", _CHAIN),
-    Reference("alpha_4", 7.337487629432, "plain RDT of layer 4, local (n to infinity)", _CHAIN),
-)
-"""Ratios beyond which each layer of a network of Gaussian layers has n active neurons at every input."""
 
 
 def largest_min_active(m: int, n: int) -> int:

@@ -81,10 +81,10 @@ def never_below() -> float:
 def limit_curve(alpha: ArrayLike, method: Method) -> np.ndarray:
     """lim k*/n at every `alpha`, any shape; ValueError at another method.
 
-    "rs" is a rigorous lower bound, all else replica. "1rsb" to "5rsb" rise with the steps, and are NaN above
-    alpha = 100. "full" interpolates the quoted points, divided by "rs", by monotone cubics: within 5e-4 of
-    "extrapolated" between the points, NaN outside [3, 10]. "extrapolated" is our own estimate of the same limit from
-    2 and 3 steps: within 1e-4 of the quoted points, and wherever "3rsb" is not NaN; a second for every new alpha.
+    "rs" is a rigorous lower bound, all else replica. "1rsb" to "5rsb" rise with the steps, and are NaN
+    between 2 and 2.01 and above 100. "full" interpolates the quoted points, divided by "rs", by monotone cubics: within
+    5e-4 of "extrapolated" between the points, NaN outside [3, 10]. "extrapolated" is our own estimate of the same limit
+    from 2 and 3 steps: within 1e-4 of the quoted points, and wherever "3rsb" is not NaN; a second for every new alpha.
     """
     alphas = np.asarray(alpha, dtype=np.float64)
     if method == "full":
@@ -107,5 +107,5 @@ def _full_over_rs() -> PchipInterpolator:
 def _at(alpha: float, steps: int) -> Any:
     if 0 <= alpha <= 2:
         return 0.0
-    most = perceptron.LARGEST if steps else math.inf
-    return perceptron.ground_state(alpha, steps).value if 2 < alpha <= most and math.isfinite(alpha) else math.nan
+    least, most = (perceptron.LOWEST, perceptron.LARGEST) if steps else (2, math.inf)
+    return perceptron.ground_state(alpha, steps).value if least <= alpha <= most and alpha < math.inf else math.nan

@@ -35,6 +35,8 @@ from sweeps.theory.solved import kept
 STEPS = 5
 """Most steps that are solved; more would need a finer grid than `functional` takes."""
 
+LOWEST = 2.01
+"""Least alpha solved with symmetry breaking; nearer to 2 the search for a maximum has no scale to hold on to."""
 LARGEST = 100.0
 """Largest expansion ratio: beyond, q_{k-1} comes closer to 1 than the grid is fine."""
 
@@ -69,14 +71,14 @@ def ground_state_rs(alpha: float) -> GroundState:
 def ground_state(alpha: float, steps: int) -> GroundState:
     """Of `steps` = 0 to 5 steps of symmetry breaking; takes up to seconds, and is kept.
 
-    ValueError at alpha <= 2, at another number of steps, and above LARGEST unless `steps` is 0. A finer grid changes
-    the value by less than 1e-10.
+    ValueError at alpha <= 2, at another number of steps, and below LOWEST or above LARGEST unless `steps` is 0. A finer
+    grid changes the value by less than 1e-10.
     """
     _check(steps)
     if steps == 0:
         return ground_state_rs(alpha)
-    if not 2 < alpha <= LARGEST:
-        raise ValueError(f"alpha must be above 2 and at most {LARGEST:g} with symmetry breaking, got {alpha}")
+    if not LOWEST <= alpha <= LARGEST:
+        raise ValueError(f"alpha must be from {LOWEST:g} to {LARGEST:g} with symmetry breaking, got {alpha}")
     return _record(_solve_at(float(alpha), steps))
 
 

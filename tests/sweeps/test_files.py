@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 
 import numpy as np
@@ -12,6 +13,12 @@ from sweeps.errors import SpecError
 from sweeps.inputs import files
 from sweeps.measure import sample_block
 from sweeps.sweep import Sweep
+
+
+def archive():
+    whole = io.BytesIO()
+    np.savez(whole, a=np.ones(3))
+    return whole.getvalue()
 
 
 def spec(path, **fixed):
@@ -70,9 +77,11 @@ def test_a_file_that_changed_is_refused(matrix):
         (lambda p: p.write_bytes(b"hello"), "not a whole .npy file"),
         (lambda p: p.write_bytes(p.read_bytes()[:-5]), "not a whole .npy file"),
         (lambda p: p.write_bytes(b""), "not a whole .npy file"),
+        (lambda p: p.write_bytes(b"PK\x03\x04 and no archive"), "not a whole .npy file"),
+        (lambda p: np.save(p, np.full((12, 2), np.longdouble("1e4000"))), "not finite"),
         (lambda p: p.write_bytes(pickle.dumps([1.0])), "not a whole .npy file"),
         (lambda p: np.save(p, np.array([{}], dtype=object), allow_pickle=True), "not a whole .npy file"),
-        (lambda p: np.savez(p.open("wb"), a=np.ones(3)), "an archive"),
+        (lambda p: p.write_bytes(archive()), "an archive"),
         (lambda p: np.save(p, np.ones((12, 2), complex)), "real numbers"),
         (lambda p: np.save(p, np.full((12, 2), np.nan)), "not finite"),
         (lambda p: np.save(p, np.ones((12, 3))), "M x n with n = 2"),
@@ -100,3 +109,17 @@ def test_the_law_and_its_parameters_go_together(matrix):
         with pytest.raises(SpecError) as error:
             Sweep.of(spec(matrix, **fixed))
         assert words in str(error.value)
+
+
+def test_a_home_that_nobody_has():
+    with pytest.raises(SpecError, match="cannot be found"):
+        Sweep.of(spec("~nobody-of-that-name/weights.npy"))
+
+
+def test_two_names_of_one_content_are_one_value(matrix, tmp_path):
+    (tmp_path / "elsewhere.npy").write_bytes(matrix.read_bytes())
+    data = spec(matrix)
+    del data["fixed"]["matrix"]
+    data["axes"]["matrix"] = [str(matrix), str(tmp_path / "elsewhere.npy")]
+    with pytest.raises(SpecError, match="twice, at positions 0 and 1"):
+        Sweep.of(data)

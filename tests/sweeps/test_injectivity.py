@@ -197,7 +197,7 @@ def test_rows_round_halves_up():
         ({"n": 1}, ["n", "greater than or equal to 2"]),
         ({"n": 2, "alpha": 0.2}, ["without neurons", "alpha >= 0.25"]),
         ({"n": 10, "alpha": 20.0}, ["m = 200", "s a draw", "use alpha <= "]),
-        ({"n": 8, "alpha": 8.0, "answer": "census"}, ["m = 64", "answer = 'census'", "use alpha <= 7.875"]),
+        ({"n": 8, "alpha": 8.0, "answer": "census"}, ["m = 64", "answer = 'census'", "use alpha <= 7.5"]),
         ({"alpha": -1.0}, ["alpha", "greater than 0"]),
         ({"rows": "rademacher", "n": 9, "alpha": 9.0}, ["rows = 'rademacher'", "a smaller n"]),
         ({"rows": "convolution", "alpha": 4.75}, ["whole number of filters"]),
@@ -219,6 +219,21 @@ def test_the_largest_alpha_named_in_a_refusal_is_accepted():
             parameters(n=n, alpha=largest)
             with pytest.raises(ValidationError):
                 parameters(n=n, alpha=largest + 2 / n)
+
+
+@pytest.mark.parametrize("answer", ["count", "census"])
+@pytest.mark.parametrize("n", range(2, 11))
+def test_cost_rises_with_the_rows(n, answer):
+    p = parameters(n=n, alpha=1.0, answer=answer)
+    seconds = [p.seconds(m) for m in range(n, 300)]
+    assert all(a < b for a, b in itertools.pairwise(seconds))
+
+
+def test_a_large_file_counts(tmp_path):
+    np.save(tmp_path / "large.npy", np.ones((100_000, 4), np.int8))
+    large, small = parameters(rows="file", matrix=str(tmp_path / "large.npy")), parameters()
+    assert STATISTIC.memory(large) > 10**6 > STATISTIC.memory(small)
+    assert STATISTIC.cost(large) > STATISTIC.cost(small) + 0.01
 
 
 def test_cost_and_memory_grow_with_the_layer():

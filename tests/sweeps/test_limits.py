@@ -9,7 +9,6 @@ import pytest
 
 from sweeps.theory import injectivity, limits
 from sweeps.theory.counting import cells_exponent, cells_limit, euler_exponent, euler_limit, half_point
-from sweeps.theory.duality import chain_capacities
 from sweeps.theory.limits import FULL_POINTS, limit_curve, thresholds
 
 
@@ -51,8 +50,6 @@ def test_the_lines_of_figures_are_what_the_solvers_find():
     assert low == pytest.approx(limits.never_below(), abs=5e-5)
     assert full == limits.FULL_THRESHOLD
     assert plain == pytest.approx(limits.perceptron.threshold(0), abs=1e-12)
-    deep = [reference.value for reference in injectivity.DEEP_THRESHOLDS]
-    assert deep == pytest.approx(chain_capacities(4), abs=1e-11)
 
 
 def test_never_below_by_the_direction_it_is_named_after():

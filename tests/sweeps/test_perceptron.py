@@ -152,8 +152,8 @@ def test_the_slope_of_the_curve_is_the_energy():
     [
         (lambda: ground_state_rs(2.0), "above 2"),
         (lambda: ground_state_rs(np.inf), "finite"),
-        (lambda: ground_state(1.0, 1), "above 2"),
-        (lambda: ground_state(101.0, 1), "at most 100"),
+        (lambda: ground_state(2.005, 1), "from 2.01 to 100"),
+        (lambda: ground_state(101.0, 1), "from 2.01 to 100"),
         (lambda: ground_state(5.0, 6), "from 0 to 5"),
         (lambda: threshold(-1), "from 0 to 5"),
     ],

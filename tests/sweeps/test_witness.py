@@ -45,6 +45,21 @@ def test_rows_outside_general_position():
     assert outputs(W, found.exact[0]) == outputs(W, found.exact[1])
 
 
+def test_rows_that_depend_to_rounding():
+    """A of rank 3 in R^4: in rational numbers its rows span, and the two inputs share an output to rounding."""
+    rng = np.random.default_rng(0)
+    rounded = 0
+    for m in (8, 12, 16, 20):
+        W = rng.standard_normal((m, 3)) @ rng.standard_normal((3, 4))
+        x = deficient_direction(W)
+        assert x is not None
+        found = of_layer(W, x)
+        rounded += found.exact is None
+        assert found.difference < 1e-13
+        assert 1e-3 < found.distance < 10
+    assert rounded
+
+
 def test_large_layers_are_rounded(monkeypatch):
     monkeypatch.setattr(witness, "EXACT", 20)
     W = np.random.default_rng(0).standard_normal((60, 30))
