@@ -105,7 +105,7 @@ def _print_half_points(half: Dataset) -> None:
 
 
 def _unfinished(about: dict[str, Any]) -> str:
-    done, blocks = about["committed_blocks"], about["blocks"]
+    done, blocks = about["committed_blocks"], about["blocks"]  # with `until` the plan is an upper bound
     return "" if done == blocks or about["until"] else f"; unfinished: {done} of {blocks} blocks"
 
 

@@ -36,7 +36,7 @@ from sweeps import statistics
 from sweeps.errors import SpecError, unknown
 
 REPLICATES = 2000
-KEPT = ("title", "statistic", "fingerprint", "confidence", "fixed", "committed_blocks", "blocks")
+KEPT = ("title", "statistic", "fingerprint", "confidence", "fixed", "committed_blocks", "blocks", "until")
 """Attributes of a Dataset of `open_sweep` that one of half-points has too."""
 STRANGE = 1e-6
 """A curve whose regression fits it as badly as this share of monotone curves at most is not monotone."""
@@ -77,7 +77,7 @@ def half_points(
     """
     _check(ds, outcome, axis, level)
     names = [outcome, f"{outcome}_n", f"{outcome}_undefined", f"{outcome}_theory"]
-    read = ds[[n for n in names if n in ds]].load()
+    read = ds[[n for n in names if n in ds]].load().assign_attrs(until="converged" in ds)
     dims = tuple(str(d) for d in ds[outcome].dims if d != axis)
     read = read.assign(_x=_along(read, outcome, axis, coordinate)).transpose(*dims, axis)
     shape = tuple(read.sizes[d] for d in dims)
@@ -241,8 +241,8 @@ def _dataset(
     replicates = np.array([one["replicates"] for one in found]).reshape(*shape, REPLICATES)
     variables["replicates"] = xr.Variable((*dims, "replicate"), replicates, {"units": axis_units})
     kept = {k: v for k, v in ds[outcome].coords.items() if axis not in v.dims and k != axis}
-    about: Mapping[str, Any] = {k: ds.attrs[k] for k in KEPT}
-    asked = {"outcome": outcome, "axis": axis, "level": level, "until": "converged" in ds}
+    about: Mapping[str, Any] = {k: ds.attrs[k] for k in KEPT if k in ds.attrs}
+    asked = {"outcome": outcome, "axis": axis, "level": level}
     return xr.Dataset(variables, kept, {**about, **asked})
 
 

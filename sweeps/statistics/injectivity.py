@@ -137,7 +137,7 @@ STATISTIC = Statistic(
             kind="count",
             bins=(*(i - 0.5 for i in range(66)), math.inf),
         ),
-        Outcome("min_active_ratio", "least number of active neurons a dimension, k*/n"),
+        Outcome("min_active_ratio", "least number of active neurons over n, k*/n"),
         Outcome("vertices_below", "vertices with fewer than n active neurons", kind="count"),
     ),
     sample=_sample,

@@ -13,7 +13,7 @@ from sweeps.blocks import plan
 from sweeps.run import perform
 from sweeps.sweep import Sweep
 from tests.conftest import toy_spec
-from tests.deploy.conftest import Said
+from tests.deploy.conftest import Said, write_toml
 
 Run = Callable[..., Said]
 POSITIVE = ("--outcome", "positive", "--axis", "shift")
@@ -106,3 +106,22 @@ def test_a_mistake_is_one_line_and_exit_2(sweeps: Run, store: str, tmp_path: Pat
 
 def test_no_store_is_one_line(sweeps: Run) -> None:
     assert "none.zarr: no store there" in sweeps("capacity", "none.zarr").err
+
+
+def test_it_says_whether_a_sweep_is_finished(sweeps: Run, tmp_path: Path) -> None:
+    spec = {
+        "name": "some",
+        "statistic": "injectivity",
+        "draws": 64,
+        "draws_per_batch": 32,
+        "axes": {"n": [2, 3], "alpha": [2.0, 3.0, 4.0, 5.0]},
+        "points_per_block": 1,
+    }
+    path = write_toml(tmp_path / "some.toml", spec)
+    assert sweeps("run", path, "--inline", "--max-draws", 300).code == 4
+    assert "95% intervals; unfinished: 9 of 16 blocks" in sweeps("capacity", "results/some.zarr").out
+    assert sweeps("run", path, "--inline", "--max-draws", 600).code == 0
+    assert "95% intervals\n" in sweeps("capacity", "results/some.zarr").out
+    until = {**spec, "name": "until", "until": {"outcome": "injective", "halfwidth": 0.3, "min_draws": 32}}
+    assert sweeps("run", write_toml(tmp_path / "until.toml", until), "--inline").code == 0
+    assert "95% intervals\n" in sweeps("capacity", "results/until.zarr").out

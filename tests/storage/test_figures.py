@@ -192,6 +192,35 @@ def test_outcomes_side_by_side_are_a_panel_each(toy_ds: xr.Dataset) -> None:
     assert np.array_equal(shown[0], part["root"].isel(size=0).values, equal_nan=True)
 
 
+def test_limits_are_drawn_where_they_hold(tmp_path: Path) -> None:
+    """Those of Gaussian rows on all of R^n: in a panel of its own, and not where inputs are the orthant."""
+    sweep = Sweep.of(
+        {
+            "name": "laws",
+            "statistic": "injectivity",
+            "draws": 4,
+            "draws_per_batch": 4,
+            "axes": {"alpha": [3.0, 5.0, 7.0, 9.0], "domain": ["space", "orthant"], "rows": ["gaussian", "sparse"]},
+            "fixed": {"n": 2},
+        }
+    )
+    store = ZarrStore.create(str(tmp_path / "laws.zarr"), sweep)
+    for block in plan(sweep):
+        perform(block, store, "cpu")
+    ds = open_sweep(str(tmp_path / "laws.zarr"))
+    for outcome in ("injective", "min_active_ratio"):
+        panels = draw(ds.transpose("alpha", "rows", "domain", ...), outcome).axes
+        [orthant] = [axes for axes in panels if axes.get_title() == "domain = orthant"]
+        [space] = [axes for axes in panels if axes.get_title() == "domain = space"]
+        dotted, curves = (
+            [sum(known(line) for line in axes.lines) for axes in (space, orthant)]
+            for known in (lambda line: line.get_linestyle() == ":", lambda line: len(line.get_xdata()) > 100)
+        )
+        assert dotted == [3, 0]
+        assert curves == [2 if outcome == "min_active_ratio" else 0, 0]
+    assert not [line for line in draw(ds.sel(rows="sparse"), "injective").axes[0].lines if line.get_linestyle() == ":"]
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

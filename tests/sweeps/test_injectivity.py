@@ -186,6 +186,19 @@ def test_limits_of_k_over_n():
     np.testing.assert_allclose(two[[0, 3, 5]], [0.1176, 0.8054, 1.3841], atol=2e-3)
 
 
+def test_limits_where_there_are_none():
+    alpha = np.array([1.0, 2.0, 2.001, 2.1, 50.0, 100.0, 150.0])
+    rs, two = (curve.values(alpha) for curve in STATISTIC.curves)
+    assert rs[:2].tolist() == two[:2].tolist() == [0, 0]
+    assert np.all(two[2:-1] > rs[2:-1])
+    assert np.isnan(two[-1])
+    for known in (*STATISTIC.curves, *STATISTIC.references):
+        assert known.holds({"rows": ["gaussian"], "domain": ["space"], "n": [3]})
+        assert known.holds({"rows": ["sparse", "sphere"]})
+        assert not known.holds({"rows": ["gaussian"], "domain": ["orthant"]})
+        assert not known.holds({"rows": ["sparse", "rademacher"]})
+
+
 def test_rows_round_halves_up():
     assert [row_count(2, 2.25), row_count(3, 2.5), row_count(4, 6.125), row_count(7, 6.7)] == [5, 8, 25, 47]
 
