@@ -48,9 +48,32 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, float]]] =
     ),
     "injectivity": (
         "injectivity",
-        {"n": [2, 3, 4, 5], "alpha": [3.0, 6.0]},
+        {
+            "n": [2, 3, 4],
+            "alpha": [3.0, 6.0],
+            "answer": ["count", "census"],
+            "rows": ["gaussian", "orthogonal", "sparse"],
+        },
         {},
-        {"min_active": 0, "injective": 0},
+        {"min_active": 0, "min_active_ratio": 0, "injective": 0, "vertices_below": 0},
+    ),
+    "injectivity, bounds": (
+        "injectivity_bound",
+        {"n": [3, 9], "alpha": [3.0, 6.0]},
+        {"moves": 1000},
+        {"min_active_bound": 0, "min_active_bound_ratio": 0, "not_injective": 0},
+    ),
+    "deep injectivity": (
+        "deep_injectivity",
+        {"n": [2, 3], "alpha": [3.0, 5.0]},
+        {"depth": 2},
+        {"min_active": 0, "enough_active": 0, "locally_injective": 0, "globally_injective": 0},
+    ),
+    "deep injectivity, bounds": (
+        "deep_injectivity_bound",
+        {"n": [3, 6], "alpha": [3.0, 5.0]},
+        {"depth": 2, "moves": 100},
+        {"active_bound": 0, "not_locally_injective": 0, "below_twice": 0},
     ),
 }
 
@@ -106,7 +129,9 @@ def test_a_gpu(case: str) -> None:
 
 
 def test_every_outcome_is_held_to_a_bound() -> None:
-    for name in ("angle", "folding", "injectivity"):
+    for name in statistics.names():
+        if name in ("toy", "faulty"):
+            continue
         outcomes = {o.name for o in statistics.get(name).outcomes}
         bounds = [set(bounds) for statistic, _, _, bounds in CASES.values() if statistic == name]
         assert bounds
