@@ -149,6 +149,8 @@ class ZarrStore:
             raise self._lost_piece(piece, f"it lacks the array {name!r}") from None
 
     def _lost_piece(self, piece: int, why: str) -> StoreError:
+        if self._is_gone:
+            return StoreError(f"{self.url} cannot be read: it was removed")
         return StoreError(
             f"{self.url}: {layout.piece_name(piece)}/zarr.json cannot be read: {why}; "
             "remove what is left of it, and `sweeps resume` makes it anew"
