@@ -88,11 +88,17 @@ def sample_faulty(networks: Networks, device: str) -> dict:
 
 
 def sicken(marker: Path) -> None:
-    """The first process to come here raises for good, as one whose GPU has failed."""
-    with contextlib.suppress(FileExistsError):
-        marker.open("x").write(str(os.getpid()))
-    if marker.read_text() == str(os.getpid()):
+    """The second process to come here raises for good, as one whose GPU has failed; the first waits for it."""
+    well, me = marker.with_suffix(".well"), str(os.getpid())
+    for place in (well, marker):
+        with contextlib.suppress(FileExistsError):
+            place.open("x").write(me)
+        if place.read_text() == me:
+            break
+    if marker.exists() and marker.read_text() == me:
         raise ArithmeticError("the GPU is lost")
+    while not marker.exists():
+        time.sleep(0.05)
 
 
 def go_wrong(networks: Networks) -> None:
