@@ -50,6 +50,36 @@ class Process:
         self._process.wait()
 
 
+class Server:
+    """An MLflow server on SQLite; `until_answering` before its first `kill`, which would leave half a database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        self._process = Process(command, self.folder / "server.log", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+
+    def until_answering(self) -> None:
+        """Raises SweepsError where it does not answer in time."""
+        end = time.monotonic() + START
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=ANSWER):
+                return
+            time.sleep(0.2)
+        raise SweepsError(f"the MLflow server does not start; see {self.folder / 'server.log'}")
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
 class World:
     """Started and ended as a context."""
 
@@ -62,13 +92,13 @@ class World:
         ensure_token(os.environ)
         self.drivers: list[Process] = []
         with contextlib.ExitStack() as started:
+            self.server = Server(self.folder)
+            started.callback(self._kill)
             self.cluster = Cluster()
             started.callback(self.cluster.shutdown)
             self.cluster.add_node(num_cpus=0, include_dashboard=False)  # the head
             self.nodes: list[Any] = [self.cluster.add_node(num_cpus=1) for _ in range(self.raylets)]
-            self.port = free_port()
-            self._serve()
-            started.callback(self._kill)
+            self.server.until_answering()
             self._started = started.pop_all()
         return self
 
@@ -79,19 +109,9 @@ class World:
         for process in (*self.drivers, self.server):
             process.kill()
 
-    @property
-    def tracking_uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def _serve(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        self.server = Process(command, self.folder / "server.log", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-
     def driver(self, store: FlakyStore) -> Process:
         """A driver that runs the store's sweep to its end."""
-        command = [sys.executable, "-m", "deploy.chaos_world", store.url, self.cluster.address, self.tracking_uri]
+        command = [sys.executable, "-m", "deploy.chaos_world", store.url, self.cluster.address, self.server.uri]
         started = Process(command, self.folder / "driver.log")
         self.drivers = [started]
         return started
@@ -114,7 +134,7 @@ class World:
                 driver.kill()
             case "server":
                 self.server.kill()
-                self._serve()
+                self.server.start()
             case "write":
                 store.order_failure(self.dice.choice(["chunk", "mark"]))
         return True
@@ -130,17 +150,9 @@ class World:
 
     def published_twice(self, store: FlakyStore) -> int:
         """As `published_twice`, on our server; what an outage left out is caught up with first, by `rebuild`."""
-        self._until_served()
-        rebuild(store, self.tracking_uri)
-        return published_twice(store, self.tracking_uri)
-
-    def _until_served(self) -> None:
-        end = time.monotonic() + START
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.tracking_uri}/health", timeout=ANSWER):
-                return
-            time.sleep(0.2)
-        raise SweepsError(f"the MLflow server does not start; see {self.folder / 'server.log'}")
+        self.server.until_answering()
+        rebuild(store, self.server.uri)
+        return published_twice(store, self.server.uri)
 
 
 def published_twice(store: FlakyStore, tracking_uri: str) -> int:
