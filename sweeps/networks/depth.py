@@ -66,30 +66,20 @@ def injective(W: np.ndarray, orthant: bool = False) -> np.ndarray:
     return _run(W, orthant, n, n - 1)[0] >= n
 
 
-def least_active_direction(W: np.ndarray, orthant: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """k*, int64 (networks,), and where: unit vectors x (networks, n) with k* active rows, of one cell's largest margin.
-
-    x is inside an open cell, in the orthant if asked; (W @ x > 0).sum() is k* in float64. Same conditions as for
-    `min_active`.
-    """
-    return _directions(W, orthant, _above(W, orthant), 0)
-
-
 def inactive_direction(W: np.ndarray, orthant: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """`injective`, and for the networks that are not a direction x with fewer than n active rows; else NaN."""
+    """`injective`, and x (networks, n), a direction of fewer than n active rows where not; else NaN.
+
+    x has length 1, is inside an open cell, in the orthant if asked, and has the largest margin of that cell;
+    (W @ x > 0).sum() < n in float64.
+    """
     n = W.shape[2]
-    count, x = _directions(W, orthant, n, n - 1)
-    x[count >= n] = np.nan
-    return count >= n, x
-
-
-def _directions(W: np.ndarray, orthant: bool, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    count, points, vanishing = _run(W, orthant, start, stop)
-    for k in np.flatnonzero(count < start):
+    count, points, vanishing = _run(W, orthant, n, n - 1)
+    points[count >= n] = np.nan
+    for k in np.flatnonzero(count < n):
         rows = W[k] / np.linalg.norm(W[k], axis=1, keepdims=True)
-        limits = -np.vstack([rows, -np.eye(W.shape[2])]) if orthant else -rows
+        limits = -np.vstack([rows, -np.eye(n)]) if orthant else -rows
         points[k] = _inside(limits, len(rows), points[k], vanishing[k][vanishing[k] != NONE])
-    return count, points
+    return count >= n, points
 
 
 def _inside(limits: np.ndarray, m: int, x: np.ndarray, vanishing: np.ndarray) -> np.ndarray:

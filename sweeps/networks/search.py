@@ -316,6 +316,16 @@ def _space(m, n, padded):
     return vertex, block, found, work
 
 
+def _all_negative(W, unit, margin, x):
+    """Whether the direction with <w_i, x> = -1, which there is of up to n rows in general position, has no active row:
+    then it is put in `x`."""
+    found = np.linalg.lstsq(unit[:, : len(W)].T, np.full(len(W), -1.0), rcond=None)[0]
+    proved = found.any() and active(W, found, margin) == 0
+    if proved:
+        x[:] = found / np.linalg.norm(found)
+    return proved
+
+
 def search(
     W: np.ndarray, keys: np.ndarray, draws: np.ndarray, tensor: int, moves: int, margin: float = 1e-9
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -324,6 +334,7 @@ def search(
     `W` is (networks, m, n), any finite rows; `keys` and `draws` uint64 (networks,) and `tensor` address the
     words a network uses, one block a move, up to 2**32 moves. `count` is that of all rows with
     <w_i, x> >= -margin |w_i| |x| in float64, so k* <= count whatever the search did; zero rows never count.
+    It is 0 = k* where there are no more rows than inputs, in general position.
     A network's answer is a function of its rows, its words, `moves` and `margin` alone. Memory does not grow with
     their number: it is about 20 m n bytes.
     """
@@ -335,6 +346,9 @@ def search(
     count, x = np.empty(networks, np.int64), np.zeros((networks, n))
     for k in range(networks):
         unit_rows(W[k], unit)
+        if m <= n and _all_negative(W[k], unit, margin, x[k]):
+            count[k] = 0
+            continue
         space = _space(m, n, padded)
         count[k] = _anneal(W[k], unit, keys[k], draws[k], np.uint32(tensor), moves, margin, exact, *space, x[k])
     return count, x

@@ -45,6 +45,15 @@ def test_every_direction_has_the_count_told(n, m, seed, moves):
         assert np.all(count >= min_active(W))
 
 
+@pytest.mark.parametrize(("n", "m"), [(n, m) for n in (1, 2, 3, 5, 20, 60) for m in {1, n - 1, n} - {0}])
+def test_up_to_n_rows_can_all_be_negative(n, m):
+    W = gaussian(m, 20, m, n)
+    count, x = find(W, 0)
+    assert np.all(count == 0)
+    assert np.all(np.einsum("kij,kj->ki", W, x) < -1e-9 * np.linalg.norm(W, axis=2))
+    assert np.allclose(np.linalg.norm(x, axis=1), 1)
+
+
 def test_large_layers_are_certified_with_little_effort():
     n = 100
     W = gaussian(0, 2, 4 * n, n)
