@@ -9,8 +9,8 @@ in time is fenced: its actor is killed for good and another takes the seat; what
 the new one writes. A worn one is drained and replaced in the same way.
 
 A worker on which everything raises, such as one whose GPU has failed, is always free and would take the tries of every
-block. So a block that raised is tried elsewhere before it is given up, and such a worker is replaced, where blocks are
-measured otherwise.
+block. So a block that raised is tried elsewhere before it is given up, and waits for a worker that is starting if
+there is no other. Such a worker is replaced once blocks are measured otherwise.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Seat:
     away: bool = True  # until it answers a ping
     ping: Any = None
     ask_at: float = 0.0
-    since: float = 0.0  # when its oldest lease became so
+    since: float = field(default_factory=time.monotonic)  # when its oldest lease became so; if away, when it went
     look_at: float = math.inf  # when to see whether it is wedged
     blocks: int = 0  # results of this process
     measured: int = 0  # of them receipts
-    raised: set[int] = field(default_factory=set)  # blocks, since its last receipt
+    raised: dict[int, str] = field(default_factory=dict)  # block: what, since its last receipt
     elsewhere: int = 0  # receipts of the pool when the first of them raised
     rest: float = REST  # seconds that it had before it was asked
     resident: int = 0  # bytes at its first report
@@ -109,6 +109,7 @@ class Leases:
                 self._answered(flight)
             else:
                 yield from self._returned(flight)
+        yield from self._suspect()
 
     def _lease_all(self) -> bool:
         """Deal blocks evenly to the seats that can take them; whether any block is under way, or waits."""
@@ -118,22 +119,28 @@ class Leases:
         up = [seat for seat in self.seats if not seat.away and not seat.worn]
         places = [seat for depth in range(LEASES) for seat in up if len(seat.leases) <= depth]
         if self.supply.again:
-            self._lease_alone(places, {seat.number for seat in up})
+            self._lease_alone(places)
         else:
             self._deal(self.supply.take(self.pace.blocks * len(places)), places)
         return any(seat.leases for seat in self.seats) or self.supply.any()
 
-    def _lease_alone(self, places: list[Seat], up: set[int]) -> None:
+    def _lease_alone(self, places: list[Seat]) -> None:
         """Where some were lost or raised, a block each."""
+        there = self._there()
         for seat in places:
-            block = self.supply.pick(partial(self._suits, seat, up))
+            block = self.supply.pick(partial(self._suits, seat, there))
             if block is not None:
                 self._lease(seat, [block])
 
-    def _suits(self, seat: Seat, up: set[int], block: Block) -> bool:
-        """Whether a block has not raised there, or has on all who are up."""
+    def _there(self) -> set[int]:
+        """The seats whose worker is up, or has not been away for longer than one may take to start."""
+        now = time.monotonic()
+        return {seat.number for seat in self.seats if not seat.away or now - seat.since < self.limits.starting}
+
+    def _suits(self, seat: Seat, there: set[int], block: Block) -> bool:
+        """Whether a block has not raised on that seat, or has on all that are there."""
         tried = set(self.errors.get(block.index, ()))
-        return seat.number not in tried or up <= tried
+        return seat.number not in tried or there <= tried
 
     def _deal(self, blocks: list[Block], places: list[Seat]) -> None:
         share, more = divmod(len(blocks), max(1, len(places)))
@@ -179,27 +186,27 @@ class Leases:
         yield BlockDone(receipt)
 
     def _raised(self, seat: Seat, block: Block, raised: Raised) -> Iterator[Event]:
+        if not seat.raised:
+            seat.elsewhere = self.measured
+        seat.raised[block.index] = raised.error
         tried = self.errors.setdefault(block.index, [])
         tried.append(seat.number)
-        others = any(not other.away and other.number not in tried for other in self.seats)
         enough = raised.final or len(tried) >= ERRORS
-        if enough and (len(set(tried)) > 1 or not others):
+        if enough and (len(set(tried)) > 1 or self._there() <= set(tried)):
             yield BlockFailed(block.index, len(tried), raised.error)
         else:
             self.supply.back([block])
-        yield from self._suspect(seat, block, raised)
 
-    def _suspect(self, seat: Seat, block: Block, raised: Raised) -> Iterator[Event]:
+    def _suspect(self) -> Iterator[Event]:
         """One on which all raises gets no new lease, if blocks are measured elsewhere, or were by itself."""
-        if not seat.raised:
-            seat.elsewhere = self.measured
-        seat.raised.add(block.index)
-        if len(seat.raised) >= STREAK and not seat.worn and (seat.measured or self.measured > seat.elsewhere):
-            yield Notice(
-                f"on worker {seat.number} {len(seat.raised)} blocks in a row raised, the last {raised.error}; its "
-                "process is started anew"
-            )
-            seat.worn = True
+        for seat in self.seats:
+            otherwise = seat.measured or self.measured > seat.elsewhere
+            if len(seat.raised) >= STREAK and otherwise and not seat.worn:
+                yield Notice(
+                    f"on worker {seat.number} {len(seat.raised)} blocks in a row raised, the last "
+                    f"{list(seat.raised.values())[-1]}; its process is started anew"
+                )
+                seat.worn = True
 
     def _wear(self, seat: Seat, report: Report) -> Iterator[Event]:
         """A process that has measured enough, or has grown too large, gets no new lease."""
@@ -218,7 +225,7 @@ class Leases:
         """Its worker died or cannot be reached. It may be measuring still, and answers a ping only after that."""
         state = "cannot be reached" if isinstance(error, ActorUnavailableError) else "died"
         seat.look_at = time.monotonic() + sum(self._patience(seat, lease) for lease in seat.leases)
-        seat.away, seat.ask_at, seat.worn = True, 0.0, False
+        seat.away, seat.since, seat.ask_at, seat.worn = True, time.monotonic(), 0.0, False
         seat.blocks = seat.measured = seat.resident = 0
         seat.raised.clear()
         yield Notice(f"worker {seat.number} {state}; its blocks are leased again")

@@ -179,8 +179,10 @@ class Snapshot:
                 raise self.store.unread(name, self._blocks(piece, batch, inside), error) from None
             here = mask[np.ix_(*alive)]
             here = here.reshape(*here.shape, *[1] * (array.ndim - axes))
-            if np.any(_absent(stored.fill_value, array) & here):
-                raise StoreError(f"{self.store.url}: {name} lacks a committed chunk of batch {batch}; it was removed")
+            absent = _absent(stored.fill_value, array) & here
+            if absent.any():
+                first = [i[at] for i, at in zip(inside, np.argwhere(absent)[0], strict=False)]
+                raise self.store.lost(name, next(self._blocks(piece, batch, first)), "it was removed")
             yield np.ix_(*box), array, here
 
     def _blocks(self, piece: int, batch: int, inside: Sequence[np.ndarray]) -> Iterator[Block]:

@@ -265,7 +265,7 @@ class ZarrStore:
             stacked = np.moveaxis(self._read(outcome, first, where), len(first.shape), 0)
             for batch, array in enumerate(stacked, start):
                 if np.isnan(array[..., FIELDS.index("n")]).any():
-                    raise self._lost(outcome, self.plan[batch * self.plan.tiles + tile], "it was removed")
+                    raise self.lost(outcome, self.plan[batch * self.plan.tiles + tile], "it was removed")
                 yield Moments.unstack(array.reshape(first.points, *own, len(FIELDS)))
 
     def _read(self, name: str, block: Block, where: Any) -> Any:
@@ -274,7 +274,7 @@ class ZarrStore:
         except StoreError:
             raise
         except Exception as error:
-            raise self._lost(name, block, first_line(error)) from None
+            raise self.lost(name, block, first_line(error)) from None
 
     def unread(self, name: str, blocks: Iterable[Block], error: Exception) -> StoreError:
         """What is wrong where reading several blocks of an array failed: the first that cannot be read by itself."""
@@ -285,7 +285,8 @@ class ZarrStore:
             return found
         return StoreError(f"{self.url}: {name!r} cannot be read: {first_line(error)}")
 
-    def _lost(self, name: str, block: Block, why: str) -> StoreError:
+    def lost(self, name: str, block: Block, why: str) -> StoreError:
+        """That a committed block's chunk cannot be read, and what to do."""
         mark = "/".join(map(str, (layout.piece_name(block.piece), COMMIT, "c", *block.tile, block.batch)))
         return StoreError(
             f"{self.url}: block {block.index} of {name!r} cannot be read: {why}; "

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,14 @@ import ray
 from ray.cluster_utils import Cluster
 from relu_sweeps_logged import LoggedStore
 
+from actors.leases import Leases, Seat
 from actors.limits import Limits
 from actors.ray_pool import RayPool
+from actors.supply import Supply
+from actors.worker import Worker
 from storage.zarr_store import ZarrStore
 from sweeps.errors import StoreError
-from sweeps.events import BlockDone, Event, Notice, SweepDone, SweepStarted
+from sweeps.events import BlockDone, BlockFailed, Event, Notice, NoWorker, SweepDone, SweepStarted
 from sweeps.run import run
 from tests.actors.conftest import faulty, make, undisturbed
 
@@ -42,7 +46,8 @@ def counted(events: list[Event]) -> list[int]:
 
 
 def notices(events: list[Event]) -> list[str]:
-    return [e.text for e in events if isinstance(e, Notice)]
+    """What is told of workers; not that none is up yet, which is the machine's doing."""
+    return [e.text for e in events if isinstance(e, Notice) and not isinstance(e, NoWorker)]
 
 
 def disturbed(events: Iterator[Event], after: int, disturb: Callable[[BlockDone], None]) -> list[Event]:
@@ -152,18 +157,55 @@ class LateStore(LoggedStore):
         return super().write(block, measured, device=device, seconds=seconds)
 
 
-def test_a_worker_on_which_everything_raises_costs_no_block(three_raylets: Cluster, new_store, tmp_path: Path) -> None:
-    """It is always free, and must not use up the tries of blocks that others could measure."""
-    sweep = faulty(seconds=0.2, how="sicken", marker=str(tmp_path / "sick"))
-    store = new_store(sweep)
-    events = list(run(store, RayPool(2, "cpu")))
-    sick = (tmp_path / "sick").read_text()
-    assert events[-1] == SweepDone(12)
-    assert counted(events) == list(range(12))
-    assert all(pid_of(e) != int(sick) for e in events if isinstance(e, BlockDone))
-    [told] = notices(events)
-    assert re.match(r"on worker \d \d blocks in a row raised, the last ArithmeticError: the GPU is lost; its", told)
-    assert store.content_hash() == undisturbed(sweep, tmp_path)
+class LateWorker(Worker):
+    """The first is up at once, the others when all 12 blocks have raised on it."""
+
+    def ping(self):
+        beside = Path(self.store.url).with_name
+        try:
+            beside("first").touch(exist_ok=False)
+        except FileExistsError:
+            while not beside("sick.tally").exists() or beside("sick.tally").stat().st_size < 12:
+                time.sleep(0.05)
+        return super().ping()
+
+
+class LatePool(RayPool):
+    @cached_property
+    def _exported(self):
+        return ray.remote(LateWorker)
+
+
+class TestSick:
+    """A worker on which everything raises is always free, and must not use up the tries of blocks that others could
+    measure."""
+
+    @pytest.mark.parametrize("pool", [RayPool, LatePool])
+    def test_it_costs_no_block(self, three_raylets: Cluster, new_store, tmp_path: Path, pool: type[RayPool]) -> None:
+        sweep = faulty(seconds=0.2, how="sicken", marker=str(tmp_path / "sick"))
+        store = new_store(sweep)
+        events = list(run(store, pool(2, "cpu")))
+        sick = (tmp_path / "sick").read_text()
+        assert events[-1] == SweepDone(12)
+        assert counted(events) == list(range(12))
+        assert all(pid_of(e) != int(sick) for e in events if isinstance(e, BlockDone))
+        [told] = notices(events)
+        assert re.match(
+            r"on worker \d \d+ blocks in a row raised, the last ArithmeticError: the GPU is lost; its", told
+        )
+        assert store.content_hash() == undisturbed(sweep, tmp_path)
+
+    def test_a_worker_that_does_not_come_is_not_waited_for(self, three_raylets: Cluster, new_store) -> None:
+        store, limits = new_store(faulty(bad=3)), Limits()
+        pool = RayPool(1, "cpu", limits)
+        seats = [Seat(0, pool.actor(store)), Seat(1, pool._exported.options(num_cpus=2).remote(store, "cpu"))]
+        seats[1].since -= limits.starting
+        supply = Supply(iter(store.plan))
+        events = list(Leases(seats, supply, store, limits, lambda: pool.actor(store)).events())
+        for seat in seats:
+            ray.kill(seat.actor)
+        assert sorted((e.block, e.attempts) for e in events if isinstance(e, BlockFailed)) == [(3, 3), (9, 3)]
+        assert len(counted(events)) == 10
 
 
 class TestWorn:

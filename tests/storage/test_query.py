@@ -204,7 +204,7 @@ def test_opening_and_printing_read_no_chunk(full: tuple[str, Sweep], reads: list
     shutil.rmtree(bare / "piece-0" / "level" / "c")
     gone = open_sweep(str(bare))
     assert gone.positive_n.min() == 24
-    with pytest.raises(StoreError, match="level lacks a committed chunk of batch 0"):
+    with pytest.raises(StoreError, match="block 0 of 'level' cannot be read: it was removed"):
         gone.level.load()
 
 

@@ -144,8 +144,11 @@ def test_a_chunk_that_was_removed_is_not_a_number() -> None:
     events = follow(store.sweep)
     assert isinstance(events[-1], SweepDone)
     [told] = notices(events)
-    assert told == "tracking stops: sweep.zarr: level lacks a committed chunk of batch 1; it was removed"
-    with pytest.raises(StoreError, match="lacks a committed chunk"):
+    assert told == (
+        "tracking stops: sweep.zarr: block 2 of 'level' cannot be read: it was removed; remove piece-0/commit/c/0/1 "
+        "from the store and run again to measure it anew"
+    )
+    with pytest.raises(StoreError, match="remove piece-0/commit/c/0/1 from the store"):
         rebuild(store)
 
 
