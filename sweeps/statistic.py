@@ -170,6 +170,7 @@ class Networks:
 
 Sampler = Callable[[Networks, str], Mapping[str, Any]]
 Theory = Callable[[Points], Mapping[str, np.ndarray]]
+Exact = Callable[[Points], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,9 @@ class Statistic:
 
     sample(networks, device) -> {outcome: (networks, *dims)} numpy array or torch tensor; NaN marks an undefined draw.
     theory(points) -> {outcome: (points, *dims)}: closed forms or limits; NaN where there is none.
+    exact(points) -> {outcome: truth values that broadcast to (points, *dims)}: where what `theory` gives, if it gives
+        anything, is the mean of a draw at the point's own size, and no limit or approximation. Outcomes without an
+        entry are nowhere exact.
     cost(parameters) -> seconds a draw on one CPU core, roughly; it sizes tiles and orders pilots, nothing else.
     lane(parameters) -> networks a launch, a function of shape-fixing parameters alone. Kernels whose last bits
         may depend on the batch shape (BLAS) must give it; launches are padded to it. None: the kernel treats each
@@ -200,6 +204,7 @@ class Statistic:
     lane: Callable[[Any], int] | None = None
     theory: Theory | None = None
     theory_note: str = ""
+    exact: Exact | None = None
     references: tuple[Reference, ...] = ()
     curves: tuple[Curve, ...] = ()
     witness: Callable[[Networks], Witness | None] | None = None
