@@ -81,6 +81,7 @@ class Reference(Known):
 class Curve(Known):
     """What an outcome tends to along one parameter, in a limit of the others, to draw beside what is measured.
 
+    `parameter` may be another outcome: such a curve, a bound say, is drawn in figures of the one against the other.
     values(parameter) -> (len,) of a sorted float64 array (len,), NaN where it is not known.
     """
 

@@ -58,7 +58,10 @@ TOY = Statistic(
     exact=lambda points: {"level": True, "walk": True},
     theory_note="exact",
     references=(Reference("shift", 1.0, "one", "none"),),
-    curves=(Curve("root", "shift", "absolute", "none", np.abs),),
+    curves=(
+        Curve("root", "shift", "absolute", "none", np.abs),
+        Curve("walk", "level", "twice", "none", lambda level: 2 * level, where={"step": (2,), "colour": ("red",)}),
+    ),
 )
 
 
