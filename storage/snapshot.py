@@ -224,7 +224,7 @@ class Snapshot:
         share the shape-fixing parameters."""
         statistic, axes = self.sweep.definition, self.sweep.axes
         ask = getattr(statistic, what)
-        if ask is None or not all(map(len, where)):
+        if ask is None or statistic.theory is None or not all(map(len, where)):
             return {}
         found: dict[str, np.ndarray] = {}
         bound = [i for i, name in enumerate(axes) if name in statistic.shape]
