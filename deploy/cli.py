@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deploy import cli_capacity, cli_export, cli_jobs, cli_witness
+from deploy import cli_capacity, cli_export, cli_jobs, cli_needed, cli_witness
 from deploy.arguments import fractions, larger, more_values
 from deploy.screen import make_console
 from deploy.screen import show as show_events
@@ -37,6 +37,7 @@ cli_export.register(app)
 cli_jobs.register(app)
 cli_witness.register(app)
 cli_capacity.register(app)
+cli_needed.register(app)
 console = make_console()
 FAILED, SPENT, INTERRUPTED = 3, 4, 130
 LISTED = 20  # failed blocks named at the end
