@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deploy import cli_capacity, cli_export, cli_jobs, cli_witness
+from deploy import cli_capacity, cli_export, cli_jobs, cli_needed, cli_witness
 from deploy.arguments import fractions, larger, more_values
 from deploy.screen import make_console
 from deploy.screen import show as show_events
@@ -37,6 +37,7 @@ cli_export.register(app)
 cli_jobs.register(app)
 cli_witness.register(app)
 cli_capacity.register(app)
+cli_needed.register(app)
 console = make_console()
 FAILED, SPENT, INTERRUPTED = 3, 4, 130
 LISTED = 20  # failed blocks named at the end
@@ -289,25 +290,35 @@ def plot(
         Path | None, typer.Option(help="a .png, .svg or .pdf; by default named after store and outcome")
     ] = None,
     histogram: Annotated[bool, typer.Option("--histogram", help="how the draws are distributed instead")] = False,
+    against: Annotated[str | None, typer.Option(help="another outcome, to be x: a marker a point")] = None,
+    log_x: Annotated[bool, typer.Option("--log-x", help="logarithmic also where values are not geometric")] = False,
+    log_y: Annotated[bool, typer.Option("--log-y", help="logarithmic")] = False,
 ) -> None:
-    """Draw an outcome with confidence bands and theory, or the distribution of its draws."""
+    """Draw an outcome with confidence bands and theory, against another outcome, or the distribution of its draws."""
     from deploy import describe
     from storage.distribution_figure import draw_histogram
     from storage.figures import draw, save
     from storage.query import open_sweep
     from storage.query import select as choose
+    from storage.scatter_figure import draw_against
     from storage.side_by_side import side_by_side
 
+    names, log = outcome or [], {"log_x": log_x, "log_y": log_y}
+    for option, given in (("--histogram", histogram), ("--against", against is not None)):
+        if given and len(names) > 1:
+            raise SpecError(f"{option} is of one outcome, got {', '.join(names)}")
+    if histogram and (against is not None or log_x or log_y):
+        raise SpecError("--histogram goes without --against, --log-x and --log-y")
     dataset = choose(open_sweep(store), select or [])
-    names = outcome or [describe.first_outcome(dataset)]
-    if len(names) > 1 and histogram:
-        raise SpecError(f"--histogram is of one outcome, got {', '.join(names)}")
-    ending = "-histogram.png" if histogram else ".png"
-    path = out or Path(f"{Path(store.rstrip('/')).name.removesuffix('.zarr')}-{'-'.join(names)}{ending}")
-    if len(names) > 1:
-        figure = draw(side_by_side(dataset, names))
+    names = names or [describe.first_outcome(dataset)]
+    if histogram:
+        figure, ending = draw_histogram(dataset, names[0]), "-histogram"
+    elif against is not None:
+        figure, ending = draw_against(dataset, names[0], against, **log), f"-against-{against}"
     else:
-        figure = (draw_histogram if histogram else draw)(dataset, names[0])
+        shown = side_by_side(dataset, names) if len(names) > 1 else dataset
+        figure, ending = draw(shown, " and ".join(names), **log), ""
+    path = out or Path(f"{Path(store.rstrip('/')).name.removesuffix('.zarr')}-{'-'.join(names)}{ending}.png")
     save(figure, path)
     typer.echo(f"wrote {path}")
 

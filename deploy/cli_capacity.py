@@ -66,12 +66,12 @@ def capacity(
 
 def _why(half: Dataset) -> str:
     """Why the first curve has no half-point."""
-    place, first = next(_rows(half, ["reason"]))
+    place, first = next(rows_of(half, ["reason"]))
     where = ", ".join(f"{k} = {v}" for k, v in place.items())
     return f"{where}: {first['reason']}" if where else first["reason"]
 
 
-def _rows(ds: Dataset, names: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def rows_of(ds: Dataset, names: list[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """(place, values) of every place along the dimensions of some variables."""
     array = ds[names[0]]
     columns = {name: ds[name].values.ravel().tolist() for name in names}
@@ -97,14 +97,15 @@ def _print_half_points(half: Dataset) -> None:
     about = half.attrs
     console = make_console()
     console.print(
-        f"{half['half_point'].attrs['long_name']}, {100 * about['confidence']:g}% intervals{_unfinished(about)}",
+        f"{half['half_point'].attrs['long_name']}, {100 * about['confidence']:g}% intervals{unfinished(about)}",
         highlight=False,
         markup=False,
     )
-    console.print(results_table([place | values for place, values in _rows(half, names)]))
+    console.print(results_table([place | values for place, values in rows_of(half, names)]))
 
 
-def _unfinished(about: dict[str, Any]) -> str:
+def unfinished(about: dict[str, Any]) -> str:
+    """Words for a sweep that is not finished."""
     done, blocks = about["committed_blocks"], about["blocks"]  # with `until` the plan is an upper bound
     return "" if done == blocks or about["until"] else f"; unfinished: {done} of {blocks} blocks"
 
@@ -119,7 +120,7 @@ def _print_fits(fitted: Dataset) -> None:
         return
     names = ["limit", "limit_low", "limit_high", "exponent", "exponent_low", "exponent_high", "chi2", "dof"]
     names += ["reason"] if (fitted["reason"] != "").any() else []
-    rows = [place | values for place, values in _rows(fitted, names)]
+    rows = [place | values for place, values in rows_of(fitted, names)]
     for row in rows:
         row["without"] = f"smallest {size}" if row["without"] else "none"
     console.print(f"\nfitted: limit - amplitude {size}^-exponent", highlight=False)

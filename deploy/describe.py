@@ -123,8 +123,8 @@ def first_outcome(dataset: xr.Dataset) -> str:
 def print_results(
     dataset: xr.Dataset, outcome: str | None, rows: int, console: Console, wanted: Sequence[float] = ()
 ) -> None:
-    """A row a point: estimate, interval, number of draws, theory, the quantiles wanted; of the first outcome unless
-    one is named.
+    """A row a point: estimate, interval, number of draws, theory, z where that is exact, the quantiles wanted; of the
+    first outcome unless one is named.
 
     Raises:
         UnknownNameError: no such outcome.
@@ -136,6 +136,8 @@ def print_results(
         raise unknown("outcome", name, known)
     keep = [v for v in dataset.data_vars if v == name or str(v).startswith(f"{name}_")]
     found = [row for row in table(dataset[keep]) if row.pop("outcome") == name]
+    if all(row["z"] is None or math.isnan(row["z"]) for row in found):
+        found = [{k: v for k, v in row.items() if k != "z"} for row in found]
     shown, method = found[:rows], ""
     if wanted:
         array = quantiles(dataset, name, wanted)

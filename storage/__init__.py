@@ -8,14 +8,16 @@ if TYPE_CHECKING:
     from storage.content import content_hash
     from storage.distributions import histogram, quantiles
     from storage.finite_size import scaling
+    from storage.needs import needed
     from storage.query import open_sweep
 
-__all__ = ["content_hash", "half_points", "histogram", "open_sweep", "quantiles", "scaling"]
+__all__ = ["content_hash", "half_points", "histogram", "needed", "open_sweep", "quantiles", "scaling"]
 
 HOMES = {
     "content_hash": "content",
     "half_points": "capacity",
     "histogram": "distributions",
+    "needed": "needs",
     "open_sweep": "query",
     "quantiles": "distributions",
     "scaling": "finite_size",

@@ -18,8 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from storage.figures import FAINT, HALO, INK, MAX_LINES, colours_of, label_of, value_at, values_of
+from storage.axes import FAINT, MAX_LINES, colours_of, label_of, tidy, value_at
+from storage.figures import values_of
 from storage.finite_size import usable
+from storage.marks import HALO, INK
 from sweeps import statistics
 from sweeps.errors import SpecError
 from sweeps.statistic import Reference
@@ -143,9 +145,7 @@ def _name_axes(axes: Axes, half: xr.Dataset, size: str, scale: float) -> None:
     words = label_of(half[size].attrs, size)
     axes.set_xlabel(f"{textwrap.fill(words, 60)}, placed at {size}$^{{-{scale:.2g}}}$")
     axes.set_ylabel(textwrap.fill(label_of(half["half_point"].attrs, "half-point"), 45))
-    axes.grid(color="#eeeeee", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     axes.tick_params(labelsize=8)
 
 

@@ -6,27 +6,15 @@ so that the area under a line is 1. Bins without an end take the least or the gr
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from storage.axes import MAX_LINES, MAX_PANELS, colours_of, label_of, name_axes, thinned, tidy, value_at
 from storage.distributions import histogram
-from storage.figures import (
-    MAX_LINES,
-    MAX_PANELS,
-    Plot,
-    Roles,
-    colours_of,
-    entitle,
-    label_of,
-    panel_grid,
-    thinned,
-    value_at,
-)
+from storage.figures import Plot, Roles, entitle, panel_grid
 from storage.query import outcomes
 from sweeps.errors import SpecError
 
@@ -91,19 +79,12 @@ def _outlines(axes: Axes, plot: Plot, at: dict[str, int], edges: np.ndarray) -> 
         axes.stairs(np.nan_to_num(heights), edges, color=colour, linewidth=1.4, zorder=2)
         if len(colours) <= 2:
             axes.stairs(np.nan_to_num(heights), edges, color=colour, alpha=0.18, fill=True, zorder=1)
-    axes.grid(color="#eeeeee", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
 
 
 def _words(figure: Figure, panels: list[Axes], plot: Plot, mean: xr.DataArray) -> None:
     hue = plot.roles.hue
-    x_label, y_label = textwrap.fill(label_of(mean.attrs, mean.name), 60), "share of draws over width of bin"
-    if len(panels) == 1:
-        panels[0].set(xlabel=x_label, ylabel=y_label)
-    else:
-        figure.supxlabel(x_label, fontsize=10)
-        figure.supylabel(y_label, fontsize=10)
+    name_axes(figure, panels, label_of(mean.attrs, mean.name), "share of draws over width of bin")
     if hue:
         colours = colours_of(plot.mean, hue, plot.mean.sizes[hue])
         names = [value_at(plot.mean, hue, i) for i in range(len(colours))]

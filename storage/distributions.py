@@ -29,6 +29,7 @@ from sweeps.errors import SpecError, unknown
 
 BINS = 40
 Read = Callable[[Where], np.ndarray]
+Shares = Callable[[np.ndarray], np.ndarray]
 
 
 def quantiles(ds: xr.Dataset, outcome: str, q: Sequence[float]) -> xr.DataArray:
@@ -55,6 +56,49 @@ def quantiles(ds: xr.Dataset, outcome: str, q: Sequence[float]) -> xr.DataArray:
     return xr.DataArray(
         found, {**mean.coords, "quantile": wanted}, attrs={**attributes, "method": method}, name=outcome
     )
+
+
+def reached(ds: xr.Dataset, outcome: str, shares: Shares) -> np.ndarray:
+    """What shares of the defined draws of every point do not exceed: (shares, *axes, *dims), read at once.
+
+    `shares` gives them (shares, *points) for the numbers of draws (*points,). Of draws it is the least that at least
+    such a share does not exceed, of bins it is linear inside them; -inf for shares of 0 or less, inf for those above
+    1, NaN without draws.
+
+    Raises:
+        UnknownNameError: no such outcome.
+        SpecError: the store has neither draws nor a histogram of the outcome.
+    """
+    mean, kept = _mean(ds, outcome), draws_name(outcome) in ds
+    if not kept and histogram_name(outcome) not in ds:
+        raise _nothing_stored(f"distribution of {outcome!r}")
+    array, last = ds[draws_name(outcome)] if kept else ds[histogram_name(outcome)], "draw" if kept else f"{outcome}_bin"
+    array = array.transpose(*mean.dims, last)
+    least, greatest = (ds[f"{outcome}_{end}"].transpose(*mean.dims) for end in ("min", "max"))
+    where, pages = tuple(map(np.arange, mean.shape)), []
+    for at in _walk(where, array.sizes[last]):
+        values = _part(array, where, at)
+        n = np.sum(~np.isnan(values) if kept else values, axis=-1)
+        wanted = shares(n)
+        inside = np.clip(wanted, 0, 1)
+        if kept:
+            found = _least_not_exceeded(values, n, inside)
+        else:
+            low, high = (_part(a, where, at) for a in (least, greatest))
+            found = _inside_bins(values, low, high, _edges(array, outcome), inside[..., None])
+        found = np.where(wanted <= 0, -np.inf, np.where(wanted > 1, np.inf, found))
+        pages.append((at, np.where(n > 0, found, np.nan)))
+    out = np.full((len(shares(np.zeros(0))), *mean.shape), np.nan)
+    for at, found in pages:
+        out[(slice(None), *at)] = found
+    return out
+
+
+def _least_not_exceeded(values: np.ndarray, n: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(shares, *points) of draws (*points, draws), n (*points,) of them defined."""
+    ordered = np.sort(values, axis=-1)  # NaN goes last
+    rank = np.ceil(shares * n - 1e-9).astype(np.int64)  # 0.95 of 100 draws are 95, whatever their product is
+    return np.stack([_take(ordered, np.clip(k - 1, 0, values.shape[-1] - 1)) for k in rank])
 
 
 def histogram(ds: xr.Dataset, outcome: str, bins: int | Sequence[float] | None = None) -> xr.DataArray:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -22,9 +21,30 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
 from storage import marks
+from storage.axes import (
+    FAINT,
+    MAX_LINES,
+    MAX_PANELS,
+    colours_of,
+    edges_of,
+    geometric,
+    is_numeric,
+    label_along,
+    label_of,
+    make_log,
+    name_axes,
+    numeric_or_none,
+    positions,
+    require_above_0,
+    say_empty,
+    scale_axis,
+    thinned,
+    tidy,
+    value_at,
+)
 from storage.marks import HALO, INK
 from storage.query import outcomes
 from sweeps import statistics
@@ -32,11 +52,7 @@ from sweeps.errors import SpecError, unknown
 from sweeps.statistic import Curve, Reference
 
 FORMATS = (".png", ".svg", ".pdf")
-MAX_LINES = 8
-MAX_PANELS = 12
 MAX_LINE_POINTS, MAX_CELLS = 2000, 400  # along x; along a side of a heat map
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
-FAINT = "#888888"
 OUTCOMES = "outcome"  # the dimension of storage.side_by_side: panels, unless nothing else gives the lines
 
 
@@ -80,12 +96,15 @@ class Plot:
         return [values_of(self.mean.isel(at), self.fixed) for at in self.panels]
 
 
-def draw(ds: xr.Dataset, outcome: str | None = None) -> Figure:
+def draw(ds: xr.Dataset, outcome: str | None = None, *, log_x: bool = False, log_y: bool = False) -> Figure:
     """A figure of one outcome (unless named, the statistic's first) of a Dataset from `open_sweep`, or a part.
+
+    Along values that are nearly geometric, such as widths 16, 64, 256, x is logarithmic anyway.
 
     Raises:
         UnknownNameError: no such outcome.
-        SpecError: the selection is empty.
+        SpecError: the selection is empty; or a logarithmic axis is asked for where values are not above 0, x has names,
+            or there is a heat map.
     """
     known = outcomes(ds)
     outcome = known[0] if outcome is None else outcome
@@ -93,8 +112,13 @@ def draw(ds: xr.Dataset, outcome: str | None = None) -> Figure:
         raise unknown("outcome", outcome, known)
     plot = _read(ds, outcome)
     figure, grid = panel_grid(plot)
-    paint = _heat_maps if plot.roles.y else _lines
-    paint(figure, grid, plot, float(ds.attrs["confidence"]))
+    if plot.roles.y is None:
+        _lines(figure, grid, plot, float(ds.attrs["confidence"]), log_x, log_y)
+    elif log_x or log_y:
+        few = f"select at most {MAX_LINES} values of {plot.roles.y}"
+        raise SpecError(f"a logarithmic axis is for lines, and this is a heat map; {few}")
+    else:
+        _heat_maps(figure, grid, plot)
     entitle(figure, ds, plot)
     return figure
 
@@ -122,7 +146,7 @@ def roles(mean: xr.DataArray, referenced: frozenset[str] = frozenset()) -> Roles
 
     def rank(name: str) -> tuple[bool, bool, int]:
         counted = mean[name].attrs.get("units") == "index" if name in mean.coords else False  # replicates, in no order
-        return _numeric(mean, name) and not counted, name in referenced and mean.sizes[name] > 3, mean.sizes[name]
+        return is_numeric(mean, name) and not counted, name in referenced and mean.sizes[name] > 3, mean.sizes[name]
 
     x = max(long, key=rank)
     rest = sorted((d for d in long if d != x), key=lambda d: (d == OUTCOMES, -mean.sizes[d]))
@@ -164,7 +188,7 @@ def values_of(array: xr.DataArray, fixed: Mapping[str, Any]) -> dict[str, Sequen
 
 def _ascending(ds: xr.Dataset, outcome: str) -> xr.Dataset:
     """Numbers in their own order: a selection has them in the order in which they were asked for."""
-    numeric = [d for d in ds[outcome].dims if d in ds.indexes and _numeric(ds[outcome], str(d))]
+    numeric = [d for d in ds[outcome].dims if d in ds.indexes and is_numeric(ds[outcome], str(d))]
     return ds.sortby([d for d in numeric if not ds.indexes[d].is_monotonic_increasing])
 
 
@@ -183,18 +207,6 @@ def _shown(mean: xr.DataArray, chosen: Roles) -> dict[str, np.ndarray]:
         limits[name] = max(1, left)
         left //= min(limits[name], mean.sizes[name])
     return {d: thinned(mean.sizes[d], most) for d, most in limits.items()}
-
-
-def thinned(size: int, most: int) -> np.ndarray:
-    return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
-
-
-def _numeric(array: xr.DataArray, name: str) -> bool:
-    return name not in array.coords or array[name].dtype.kind in "iuf"
-
-
-def _numeric_or_none(array: xr.DataArray, name: str) -> str | None:
-    return name if _numeric(array, name) else None
 
 
 # --- painting ---
@@ -219,10 +231,15 @@ def panel_grid(plot: Plot) -> tuple[Figure, list[Axes]]:
     return figure, panels[:count]
 
 
-def _lines(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float) -> None:
+def _lines(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float, log_x: bool, log_y: bool) -> None:
     hue = plot.roles.hue
-    x = _positions(plot.mean, plot.roles.x)
-    numeric = _numeric(plot.mean, plot.roles.x) and len(x) > 1
+    x = positions(plot.mean, plot.roles.x)
+    numeric = is_numeric(plot.mean, plot.roles.x) and len(x) > 1
+    shown = [a.values for a in (plot.mean, plot.theory) if a is not None]
+    if log_x and not is_numeric(plot.mean, plot.roles.x):
+        raise SpecError(f"a logarithmic axis takes numbers, and {plot.roles.x!r} has names")
+    require_above_0(plot.roles.x, *([x] if log_x else []))
+    require_above_0(str(plot.mean.name), *(shown if log_y else []))
     count = plot.mean.sizes[hue] if hue else 1
     colours = colours_of(plot.mean, hue, count)
     common = plot.theory is not None and (count == 1 or _same_along(plot.theory, hue))
@@ -234,16 +251,15 @@ def _lines(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float
             if plot.theory is not None and not (common and i):
                 line = INK if common else colour
                 _theory_line(axes, x, plot.theory.isel(here).values, line, numeric=numeric)
-        axes.grid(color="#eeeeee", linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        _axis(axes, "x", plot.mean, plot.roles.x)
+        tidy(axes)
+        scale_axis(axes, "x", plot.mean, plot.roles.x, log_x or geometric(plot.mean, plot.roles.x))
         if not plot.mean.notnull().any():
-            where = {"transform": axes.transAxes, "ha": "center", "backgroundcolor": "white"}
-            axes.text(0.5, 0.5, "undefined" if plot.drawn else "no draws yet", color=FAINT, **where)
-    _name_axes(figure, panels, plot, label_of(plot.mean.attrs, plot.mean.name))
+            say_empty(axes, plot.drawn)
+    if log_y:
+        make_log(panels, "y", *shown)
+    name_axes(figure, panels, label_along(plot.mean, plot.roles.x), label_of(plot.mean.attrs, plot.mean.name))
     marks.curves(panels, plot.values, plot.curves, float(x.min()))
-    marks.references(panels, plot.values, plot.references, _numeric_or_none(plot.mean, plot.roles.x), None)
+    marks.references(panels, plot.values, plot.references, numeric_or_none(plot.mean, plot.roles.x), None)
     _legend(figure, plot, colours, confidence, INK if common else FAINT)
 
 
@@ -278,9 +294,9 @@ def _theory_line(axes: Axes, x: Any, theory: Any, colour: Any, *, numeric: bool)
         axes.plot(x, theory, "_", color=colour, markersize=22, markeredgewidth=1.3, zorder=3)
 
 
-def _heat_maps(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: float) -> None:
+def _heat_maps(figure: Figure, panels: Sequence[Axes], plot: Plot) -> None:
     x, y = plot.roles.x, str(plot.roles.y)
-    edges = [_edges(_positions(plot.mean, d), geometric(plot.mean, d)) for d in (x, y)]
+    edges = [edges_of(positions(plot.mean, d), geometric(plot.mean, d)) for d in (x, y)]
     known = plot.mean if plot.theory is None or plot.mean.notnull().any() else plot.theory
     values = known.values[np.isfinite(known.values)]
     scale = Normalize(values.min(), values.max()) if values.size else Normalize(0, 1)
@@ -290,16 +306,16 @@ def _heat_maps(figure: Figure, panels: Sequence[Axes], plot: Plot, confidence: f
         axes.set_facecolor("#dddddd")  # no draws yet
         cells = plot.mean.isel(at).transpose(y, x).values
         image = axes.pcolormesh(*edges, cells, norm=scale, cmap="viridis", rasterized=True)
-        _axis(axes, "x", plot.mean, x)
-        _axis(axes, "y", plot.mean, y)
+        scale_axis(axes, "x", plot.mean, x, geometric(plot.mean, x))
+        scale_axis(axes, "y", plot.mean, y, geometric(plot.mean, y))
         if plot.theory is not None:
             _contours(axes, plot, plot.theory.isel(at).transpose(y, x).values, levels)
     label = label_of(plot.mean.attrs, plot.mean.name)
     if image is not None:
         bar = figure.colorbar(image, ax=list(panels), label=textwrap.fill(label, 45), aspect=30, ticks=levels)
         bar.ax.tick_params(labelsize=8)
-    _name_axes(figure, panels, plot, label_of(plot.mean[y].attrs, y))
-    marks.references(panels, plot.values, plot.references, *(_numeric_or_none(plot.mean, d) for d in (x, y)))
+    name_axes(figure, panels, label_along(plot.mean, x), label_along(plot.mean, y))
+    marks.references(panels, plot.values, plot.references, *(numeric_or_none(plot.mean, d) for d in (x, y)))
 
 
 def _contours(axes: Axes, plot: Plot, theory: np.ndarray, levels: Sequence[float]) -> None:
@@ -309,97 +325,20 @@ def _contours(axes: Axes, plot: Plot, theory: np.ndarray, levels: Sequence[float
         return
     inside = [v for v in levels if finite.min() < v < finite.max()]
     if inside:
-        at = [_positions(plot.mean, d) for d in (plot.roles.x, str(plot.roles.y))]
+        at = [positions(plot.mean, d) for d in (plot.roles.x, str(plot.roles.y))]
         lines = axes.contour(*at, theory, levels=inside, colors=INK, linestyles="--", linewidths=1.1)
         lines.set_path_effects(HALO)
-
-
-# --- axes and words ---
-
-
-def geometric(array: xr.DataArray, name: str) -> bool:
-    """Whether the values of a dimension are more nearly a geometric than an arithmetic progression."""
-    values = np.asarray(array[name].values) if name in array.coords else np.zeros(0)
-    if values.dtype.kind not in "iuf" or len(values) < 3 or values.min() <= 0 or values.max() < 4 * values.min():
-        return False
-    steps, ratios = np.diff(np.sort(values)), np.diff(np.log(np.sort(values)))
-    return bool(ratios.max() / ratios.min() < steps.max() / steps.min())
-
-
-def _positions(array: xr.DataArray, name: str) -> np.ndarray:
-    """Where the values of a dimension stand: at themselves, or at 0, 1, ... if they are names."""
-    if _numeric(array, name) and name in array.coords:
-        return np.asarray(array[name].values, dtype=np.float64)
-    return np.arange(array.sizes[name], dtype=np.float64)
-
-
-def _edges(at: np.ndarray, log: bool) -> np.ndarray:
-    """Cell borders around positions: midpoints, on the scale of the axis."""
-    at = np.log(at) if log else at
-    if len(at) == 1:
-        edges = np.array([at[0] - 0.5, at[0] + 0.5])
-    else:
-        middle = (at[1:] + at[:-1]) / 2
-        edges = np.concatenate([[2 * at[0] - middle[0]], middle, [2 * at[-1] - middle[-1]]])
-    return np.exp(edges) if log else edges
-
-
-def _axis(axes: Axes, along: str, array: xr.DataArray, name: str) -> None:
-    """Scale and ticks of an axis of a panel."""
-    axis = axes.xaxis if along == "x" else axes.yaxis
-    at, log = _positions(array, name), geometric(array, name)
-    if not _numeric(array, name):
-        axis.set_ticks(at, [str(v) for v in array[name].values])
-        axes.margins(x=0.15 if along == "x" else None, y=None if along == "x" else 0.15)
-        return
-    if log:
-        axes.set(**{f"{along}scale": "log"})
-    if log and at.min() >= 1e-3 and at.max() <= 1e5:
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    whole = name not in array.coords or array[name].dtype.kind in "iu"
-    steps = np.abs(np.diff(np.log(at) if log else at))
-    if (whole or log) and steps.size and steps.min() > steps.sum() / 16:  # a tick a value, where they have room
-        axis.set_major_locator(FixedLocator(at.tolist()))
-        axis.set_minor_locator(NullLocator())
-
-
-def _name_axes(figure: Figure, panels: Sequence[Axes], plot: Plot, y_label: str) -> None:
-    x_label = label_of(plot.mean[plot.roles.x].attrs if plot.roles.x in plot.mean.coords else {}, plot.roles.x)
-    if len(panels) == 1:
-        panels[0].set_xlabel(textwrap.fill(x_label, 60))
-        panels[0].set_ylabel(textwrap.fill(y_label, 45))
-    else:
-        figure.supxlabel(textwrap.fill(x_label, 80), fontsize=10)
-        figure.supylabel(textwrap.fill(y_label, 45), fontsize=10)
-
-
-def label_of(attributes: dict[str, Any], name: Any) -> str:
-    units = attributes.get("units", "1")
-    words = str(attributes.get("long_name", name)).partition(";")[0]  # the rest explains
-    return words + (f" [{units}]" if units not in ("1", "") else "")
-
-
-def value_at(array: xr.DataArray, name: str, index: int) -> str:
-    value = array[name].values[index] if name in array.coords else index
-    return f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}"
-
-
-def colours_of(array: xr.DataArray, hue: str | None, count: int) -> list[Any]:
-    """Distinct colours for names, a ramp for numbers; both told apart by colour-blind readers."""
-    if hue is None or not _numeric(array, hue) or count <= 2:
-        return list(OKABE_ITO[:count])
-    return [matplotlib.colormaps["viridis"](v) for v in np.linspace(0, 0.85, count)]
 
 
 def _same_along(array: xr.DataArray, dim: str | None) -> bool:
     return dim is None or bool(np.allclose(array, array.isel({dim: [0]}), rtol=1e-6, atol=1e-12, equal_nan=True))
 
 
-def entitle(figure: Figure, ds: xr.Dataset, plot: Plot) -> None:
+def entitle(figure: Figure, ds: xr.Dataset, plot: Plot, what: str | None = None) -> None:
     scalars = (f"{k} = {v.item()}" for k, v in plot.mean.coords.items() if v.ndim == 0)
     small = " · ".join([*scalars, *_amount(ds, str(plot.mean.name)), *plot.notes])
     wrapped = textwrap.fill(small, int(13 * figure.get_figwidth()))
-    figure.suptitle(f"{ds.attrs['title']}: {plot.mean.name}\n{wrapped}", fontsize=10)
+    figure.suptitle(f"{ds.attrs['title']}: {what or plot.mean.name}\n{wrapped}", fontsize=10)
 
 
 def _amount(ds: xr.Dataset, outcome: str) -> list[str]:

@@ -69,7 +69,7 @@ def arrays(sweep: Sweep, cut: Plan, piece: Piece) -> tuple[ArrayLayout, ...]:
 
 
 RESERVED = ["batch", "draw", "converged"]  # dims without coordinates, and what `open_sweep` adds to an `until`
-DERIVED = ("std", "sem", "ci_low", "ci_high", "n", "undefined", "min", "max", "theory")  # shown by `open_sweep`
+DERIVED = ("std", "sem", "ci_low", "ci_high", "n", "undefined", "min", "max", "theory", "z")  # shown by `open_sweep`
 
 
 def _refuse_clashes(sweep: Sweep, stored: list[str]) -> None:

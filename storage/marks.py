@@ -34,11 +34,15 @@ def references(
                     _reference(axes, along, reference, named=i == 0)
 
 
-def curves(panels: Sequence[Axes], values: Values, known: Sequence[Curve], lowest: float) -> None:
-    """Limits along x, from `lowest` on and behind the measurements, which decide what is shown of them."""
+def curves(
+    panels: Sequence[Axes], values: Values, known: Sequence[Curve], lowest: float, highest: float | None = None
+) -> None:
+    """Limits along x, from `lowest` to `highest`, by default the end of the axis, and behind the measurements, which
+    decide what is shown of them."""
     for axes, here in zip(panels, values, strict=True):
         across, upright = axes.get_xlim(), axes.get_ylim()
-        x = np.linspace(lowest, across[1], 241)
+        space = np.geomspace if axes.get_xscale() == "log" else np.linspace
+        x = space(lowest, across[1] if highest is None else highest, 241)
         for curve, style in zip(known, STYLES, strict=False):
             if curve.holds(here):
                 axes.plot(x, curve.values(x), color=INK, linewidth=1.1, linestyle=style, zorder=1.5)

@@ -21,13 +21,13 @@ from storage.layout import bin_edges, coordinates, draws_name, histogram_name, l
 from storage.snapshot import Snapshot, Where
 from storage.zarr_store import ZarrStore
 from sweeps.errors import SpecError, unknown
-from sweeps.intervals import interval, sem
+from sweeps.intervals import deviation, interval, sem
 from sweeps.moments import Moments
 from sweeps.statistic import Outcome
 from sweeps.stopping import tuned_to
 from sweeps.sweep import Sweep
 
-COLUMNS = {"mean": "", "ci_low": "_ci_low", "ci_high": "_ci_high", "draws": "_n", "theory": "_theory"}
+COLUMNS = {"mean": "", "ci_low": "_ci_low", "ci_high": "_ci_high", "draws": "_n", "theory": "_theory", "z": "_z"}
 
 
 def open_sweep(url: str, confidence: float | None = None) -> xr.Dataset:
@@ -35,8 +35,9 @@ def open_sweep(url: str, confidence: float | None = None) -> xr.Dataset:
 
     For every outcome `o`, over the axes and its own dimensions: `o` (the mean), `o_std`, `o_sem`, `o_ci_low`,
     `o_ci_high`, `o_n`, `o_undefined`, `o_min`, `o_max`; `o_theory` where the statistic has one, computed for
-    the selected points only; `o_histogram` (*axes, *dims, o_bin) where bins are declared. What too few draws
-    cannot give is NaN. An interval holds its mean with probability `confidence`, each point by itself: Wilson
+    the selected points only; `o_z` of outcomes whose theory is exact somewhere, which is (mean - theory) / sem there
+    and else NaN (`sweeps.intervals.deviation`); `o_histogram` (*axes, *dims, o_bin) where bins are declared. What too
+    few draws cannot give is NaN. An interval holds its mean with probability `confidence`, each point by itself: Wilson
     for proportions, t for the others, or anytime-valid where the sweep asks for that; by default with the
     confidence of its `until`, else 0.95. Numeric axes ascend.
 
@@ -51,11 +52,13 @@ def open_sweep(url: str, confidence: float | None = None) -> xr.Dataset:
     snapshot = Snapshot(ZarrStore.open(url))
     sweep, variables = snapshot.sweep, {}
     confidence = confidence or (sweep.until.confidence if sweep.until else 0.95)
-    theories = snapshot.theory_names()
+    theories, exact = snapshot.theory_names(), snapshot.exact_names()
     for outcome in sweep.definition.outcomes:
         variables |= _quantities(snapshot, outcome, confidence)
         if outcome.name in theories:
             variables[f"{outcome.name}_theory"] = _theory(snapshot, outcome)
+        if outcome.name in theories & exact:
+            variables[f"{outcome.name}_z"] = _z(snapshot, outcome)
         if outcome.bins is not None:
             variables[histogram_name(outcome.name)] = _histogram(snapshot, outcome, outcome.bins)
         if sweep.keep == "draws":
@@ -143,6 +146,22 @@ def _theory(snapshot: Snapshot, outcome: Outcome) -> xr.Variable:
     attributes = {"long_name": f"{outcome.long_name}, theory", "units": outcome.units, "theory_note": note}
     read = partial(snapshot.theory, outcome)
     return _variable(*_frame(snapshot.sweep, outcome), "float64", read, **attributes)
+
+
+def _z(snapshot: Snapshot, outcome: Outcome) -> xr.Variable:
+    attributes = {
+        "long_name": f"{outcome.long_name}, standard errors above exact theory",
+        "units": "1",
+        "comment": "(mean - theory) / sem; NaN where theory is no exact mean, or where draws that are all equal differ "
+        "from it; 0 where they are equal to it",
+    }
+    return _variable(*_frame(snapshot.sweep, outcome), "float64", partial(_deviation, snapshot, outcome), **attributes)
+
+
+def _deviation(snapshot: Snapshot, outcome: Outcome, where: Where) -> np.ndarray:
+    moments = snapshot.moments(outcome.name, where)
+    z = deviation(moments.mean, snapshot.theory(outcome, where), sem(moments))
+    return np.where(snapshot.exact(outcome, where), z, np.nan)
 
 
 def _histogram(snapshot: Snapshot, outcome: Outcome, bins: tuple[float, ...]) -> xr.Variable:
@@ -254,7 +273,7 @@ def table(ds: xr.Dataset, select: Mapping[str, Any] | None = None) -> list[dict[
     """The numbers as rows, outcome by outcome: axes and dims, `outcome`, then `COLUMNS`; plain Python values.
 
     `select` maps axes to values, as `ds.sel` takes it. An outcome has a row for every point and every place
-    along its own dims, and no key for the dims of others; `theory` is None where there is none.
+    along its own dims, and no key for the dims of others; `theory` and `z` are None where there is none.
     """
     chosen = ds.sel(dict(select or {}))
     return [row for name in outcomes(ds) for row in _rows(chosen, name)]

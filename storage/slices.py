@@ -2,7 +2,7 @@
 
 A *slice* is the part of the grid that one run shows: one value of the axis `track.by` (a child run), or the
 whole grid (the parent, where there are no children). Its metrics are, for every outcome `o`, the mean `o`, its
-standard error `o_sem` and `o_theory`; an outcome's own dimensions go into the name (`walk.step_3`). They are
+standard error `o_sem`, `o_theory` and `o_z`; an outcome's own dimensions go into the name (`walk.step_3`). They are
 stepped along the remaining axes, whose numeric values are metrics too, so that a chart can have them as its
 x axis. Where one point remains they are stepped along batches: the running estimate, with `draws` as x axis.
 What is not finite is not logged.
@@ -27,6 +27,7 @@ from storage.snapshot import Snapshot
 from storage.zarr_store import ZarrStore
 from sweeps.blocks import Plan
 from sweeps.events import Receipt
+from sweeps.intervals import deviation
 from sweeps.statistic import Outcome
 from sweeps.sweep import Sweep, Value
 
@@ -38,6 +39,7 @@ MAX_TEXT = 500  # of a parameter: MLflow cuts without a word, older servers at 5
 MARKS = 50  # steps of the parent's progress
 LEDGER_SAMPLE = 256  # receipts read at either end of the ledger for a run's start and end
 
+SUFFIXES = ("", "_sem", "_theory", "_z")  # of an outcome's metrics, where `open_sweep` has them
 Along = list[tuple[str, np.ndarray]]
 
 
@@ -119,7 +121,7 @@ def curve(store: ZarrStore, held: Snapshot, ds: xr.Dataset, part: Slice, runs: i
 
 def _keys(sweep: Sweep, ds: xr.Dataset, axes: int) -> int:
     return axes + sum(
-        (3 if f"{o.name}_theory" in ds else 2) * min(MAX_ENTRIES, math.prod(lengths(sweep, o)))
+        sum(f"{o.name}{suffix}" in ds for suffix in SUFFIXES) * min(MAX_ENTRIES, math.prod(lengths(sweep, o)))
         for o in sweep.definition.outcomes
     )
 
@@ -142,7 +144,7 @@ def _along_grid(
     for outcome in sweep.definition.outcomes:
         along += _columns(sweep, ds, outcome, {
             suffix: sub[f"{outcome.name}{suffix}"].values.reshape(len(steps), -1)
-            for suffix in ("", "_sem", "_theory") if f"{outcome.name}{suffix}" in ds
+            for suffix in SUFFIXES if f"{outcome.name}{suffix}" in ds
         })  # fmt: skip
     at = {name: ds[name].values[place.ravel()].tolist() for name, place in zip(rest, places, strict=True)}
     tiles = _tiles(store, part, at, len(steps))
@@ -170,6 +172,10 @@ def _along_batches(store: ZarrStore, held: Snapshot, ds: xr.Dataset, part: Slice
         if f"{outcome.name}_theory" in ds:
             theory = point[f"{outcome.name}_theory"].values.reshape(1, -1)
             columns["_theory"] = np.broadcast_to(theory, columns[""].shape)
+        if f"{outcome.name}_z" in ds:
+            where = (*index, *_whole(sweep, number))
+            exact = held.exact(outcome, where).reshape(1, -1)
+            columns["_z"] = np.where(exact, deviation(columns[""], columns["_theory"], columns["_sem"]), np.nan)
         along += _columns(sweep, ds, outcome, columns)
     tiles = np.repeat(_tiles(store, part, at, 1), len(batches))
     return _curve(store, along, batches, tiles, batches, counted)

@@ -195,31 +195,48 @@ class Snapshot:
 
     def theory_names(self) -> frozenset[str]:
         """Outcomes that the statistic's theory speaks of; asks it about the first point."""
-        first = tuple(np.zeros(1, dtype=np.intp) for _ in self.sweep.shape)
-        return frozenset(self._theories(first))
+        return frozenset(self._known("theory", self._first))
+
+    def exact_names(self) -> frozenset[str]:
+        """Outcomes that it is said to be exact for, somewhere or not; asks likewise."""
+        return frozenset(self._known("exact", self._first))
 
     def theory(self, outcome: Outcome, where: Where) -> np.ndarray:
         """What theory predicts, at the positions `where` along (*axes, *dims)."""
+        return self._of_outcome("theory", outcome, where, np.nan)
+
+    def exact(self, outcome: Outcome, where: Where) -> np.ndarray:
+        """Whether that is the mean of a draw, no limit or approximation; bool, alike."""
+        return self._of_outcome("exact", outcome, where, 0.0) > 0
+
+    @property
+    def _first(self) -> Where:
+        return tuple(np.zeros(1, dtype=np.intp) for _ in self.sweep.shape)
+
+    def _of_outcome(self, what: str, outcome: Outcome, where: Where, absent: float) -> np.ndarray:
         axes = len(self.sweep.shape)
         here = where[:axes]
-        found = self._cached((None, *(w.tobytes() for w in here)), lambda: self._theories(here))
+        found = self._cached((what, *(w.tobytes() for w in here)), lambda: self._known(what, here))
         whole = (*(len(w) for w in here), *lengths(self.sweep, outcome))
-        values = np.broadcast_to(found.get(outcome.name, np.float64(np.nan)), whole)
+        values = np.broadcast_to(found.get(outcome.name, np.float64(absent)), whole)
         return values[(..., *np.ix_(*where[axes:]))] if where[axes:] else values
 
-    def _theories(self, where: Where) -> dict[str, np.ndarray]:
-        """{outcome: (*axes selected, *dims)}, asked for in runs that share the shape-fixing parameters."""
+    def _known(self, what: str, where: Where) -> dict[str, np.ndarray]:
+        """{outcome: float64 (*axes selected, *dims)} of the statistic's `theory` or `exact`, asked for in runs that
+        share the shape-fixing parameters."""
         statistic, axes = self.sweep.definition, self.sweep.axes
-        if statistic.theory is None or not all(map(len, where)):
+        ask = getattr(statistic, what)
+        if ask is None or statistic.theory is None or not all(map(len, where)):
             return {}
         found: dict[str, np.ndarray] = {}
         bound = [i for i, name in enumerate(axes) if name in statistic.shape]
         for corner in np.ndindex(*(len(where[i]) for i in bound)):
             place = _pinned(len(where), bound, corner)
             here = [w[p] for w, p in zip(where, place, strict=True)]
-            for name, values in statistic.theory(points_at(self.sweep, tuple(here))).items():
-                values = np.asarray(values, dtype=np.float64)
-                own = values.shape[1:]
+            points = points_at(self.sweep, tuple(here))
+            for name, values in ask(points).items():
+                own = lengths(self.sweep, statistic.outcome(name))
+                values = np.broadcast_to(np.asarray(values, dtype=np.float64), (len(points), *own))
                 out = found.setdefault(name, np.full((*(len(w) for w in where), *own), np.nan))
                 out[tuple(place)] = values.reshape(*(len(w) for w in here), *own)
         return found

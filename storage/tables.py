@@ -2,9 +2,9 @@
 
 A row an outcome, a point, and a place along the outcome's own dimensions:
 
-    axes..., dims..., outcome, mean, std, sem, ci_low, ci_high, draws, undefined, min, max, theory[, converged]
+    axes..., dims..., outcome, mean, std, sem, ci_low, ci_high, draws, undefined, min, max, theory, z[, converged]
 
-Empty are the dimensions that an outcome has not, and theory where it has none; what too few draws cannot give is
+Empty are the dimensions that an outcome has not, and theory and z where it has none; what too few draws cannot give is
 NaN in Parquet and empty in CSV. With draws, a row a defined draw instead: axes..., dims..., outcome, draw, value. A
 column whose name an axis or a dimension has already is called `outcome_<name>`.
 """
@@ -37,6 +37,7 @@ QUANTITIES = {
     "min": "_min",
     "max": "_max",
     "theory": "_theory",
+    "z": "_z",
 }
 ROWS = SLAB // 4  # of a page
 

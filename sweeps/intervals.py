@@ -11,6 +11,9 @@ from scipy.special import ndtri, stdtrit
 from sweeps import sequences
 from sweeps.moments import Moments
 
+ROUNDING = 1e-12
+"""Relative differences that are put down to rounding."""
+
 
 def wilson(mean: np.ndarray, n: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's score interval (low, high): all p with |mean - p| <= z sqrt(p (1 - p) / n); NaN at n = 0."""
@@ -33,6 +36,19 @@ def student(m: Moments, confidence: float) -> tuple[np.ndarray, np.ndarray]:
 def sem(m: Moments) -> np.ndarray:
     """Standard error of the mean; NaN below two draws."""
     return np.sqrt(np.divide(m.variance, m.n, out=np.full_like(m.n, np.nan), where=m.n > 0))
+
+
+def deviation(mean: np.ndarray, theory: np.ndarray, sem: np.ndarray) -> np.ndarray:
+    """z = (mean - theory) / sem, where a spread of the draws is there to measure by.
+
+    Where all draws are equal up to rounding it is 0 if they are what theory says, else NaN: no finite number of
+    standard errors says how far off a constant is, and a proportion near 1 may show nothing but ones by chance. NaN
+    too below two draws.
+    """
+    rounding = ROUNDING * np.maximum(np.abs(mean), np.abs(theory))
+    apart = mean - theory
+    z = np.divide(apart, sem, out=np.full_like(apart, np.nan), where=sem > rounding)
+    return np.where((sem <= rounding) & (np.abs(apart) <= rounding), 0.0, z)
 
 
 def interval(m: Moments, kind: str, confidence: float, anytime: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -81,6 +81,7 @@ class Reference(Known):
 class Curve(Known):
     """What an outcome tends to along one parameter, in a limit of the others, to draw beside what is measured.
 
+    `parameter` may be another outcome: such a curve, a bound say, is drawn in figures of the one against the other.
     values(parameter) -> (len,) of a sorted float64 array (len,), NaN where it is not known.
     """
 
@@ -170,6 +171,7 @@ class Networks:
 
 Sampler = Callable[[Networks, str], Mapping[str, Any]]
 Theory = Callable[[Points], Mapping[str, np.ndarray]]
+Exact = Callable[[Points], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,9 @@ class Statistic:
 
     sample(networks, device) -> {outcome: (networks, *dims)} numpy array or torch tensor; NaN marks an undefined draw.
     theory(points) -> {outcome: (points, *dims)}: closed forms or limits; NaN where there is none.
+    exact(points) -> {outcome: truth values that broadcast to (points, *dims)}: where what `theory` gives, if it gives
+        anything, is the mean of a draw at the point's own size, and no limit or approximation. Outcomes without an
+        entry are nowhere exact.
     cost(parameters) -> seconds a draw on one CPU core, roughly; it sizes tiles and orders pilots, nothing else.
     lane(parameters) -> networks a launch, a function of shape-fixing parameters alone. Kernels whose last bits
         may depend on the batch shape (BLAS) must give it; launches are padded to it. None: the kernel treats each
@@ -200,6 +205,7 @@ class Statistic:
     lane: Callable[[Any], int] | None = None
     theory: Theory | None = None
     theory_note: str = ""
+    exact: Exact | None = None
     references: tuple[Reference, ...] = ()
     curves: tuple[Curve, ...] = ()
     witness: Callable[[Networks], Witness | None] | None = None

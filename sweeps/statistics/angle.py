@@ -207,6 +207,7 @@ STATISTIC = Statistic(
     ),
     sample=_sample,
     theory=by_point(_theory, AngleParameters),
+    exact=lambda points: {"cosine_in": True},
     theory_note="infinite width, from the actual inputs (cosine, angle); exact (cosine_in)",
     cost=_cost,
     memory=_memory,

@@ -140,6 +140,9 @@ STATISTIC = Statistic(
     cost=_cost,
     memory=_memory,
     theory=by_point(_theory, DeepInjectivityParameters),
+    exact=lambda points: dict.fromkeys(
+        ("min_active", "enough_active", "locally_injective", "globally_injective"), True
+    ),
     witness=_witness,
     references=theory.THRESHOLDS,  # of layer 1
     theory_note="exact in layer 1, at n = 2, where m < 3n - 1 (never injective) and where m <= n + 2 (Wendel)",

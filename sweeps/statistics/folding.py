@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sweeps.networks.folds import fold_many
-from sweeps.statistic import Networks, Outcome, Parameters, Statistic, by_point
+from sweeps.statistic import Networks, Outcome, Parameters, Points, Statistic, by_point
 from sweeps.theory import folding as theory
 
 LIMIT = 2**32  # bytes one network may need
@@ -101,6 +101,12 @@ def _theory(p: FoldingParameters) -> dict[str, float]:
     }
 
 
+def _exact(points: Points) -> dict[str, bool]:
+    """One layer: everything. Deeper the theory of chi and r1 is that of infinite width."""
+    shallow = points["depth"] == 1
+    return {"chi": shallow, "folded": shallow, "breakpoints": True, "r1": shallow, "r2": True}
+
+
 def _cost(p: FoldingParameters) -> float:
     """Fitted to one core of a 2023 Xeon: overhead, drawing, scanning rows, products from layer 3 on."""
     weights = p.width**2 * (p.depth - 1) + 2 * p.width
@@ -133,6 +139,7 @@ STATISTIC = Statistic(
     cost=_cost,
     memory=_memory,
     theory=by_point(_theory, FoldingParameters),
+    exact=_exact,
     theory_note="one layer: exact; deeper, without biases: breakpoints and r2 exact at every width, "
     "chi and r1 limits of infinite width; with biases none",
 )

@@ -144,6 +144,7 @@ STATISTIC = Statistic(
     cost=lambda p: p.seconds(p.m),
     memory=_memory,
     theory=by_point(_theory, InjectivityParameters),
+    exact=lambda points: dict.fromkeys(("injective", "min_active", "min_active_ratio", "vertices_below"), True),
     theory_note="rows of the gaussian, sphere and orthogonal laws on all of R^n: exact at n = 2, where m < 3n - 1 "
     "(never injective) and where m <= n + 2 (Wendel); vertices exact everywhere",
     references=theory.THRESHOLDS,

@@ -118,6 +118,8 @@ def test_a_run_is_shown_drawn_verified_and_resumed(sweeps: Run, spec, tmp_path: 
     shown = sweeps("show", "a.zarr", "--select", "size=8", "--select", "colour=red")
     assert shown.code == 0
     assert len([line for line in shown.out.splitlines() if " 24 " in line]) == 5
+    assert shown.out.splitlines()[1].split()[-2:] == ["theory", "z"]
+    assert sweeps("show", "a.zarr", "--outcome", "positive").out.splitlines()[1].split()[-1] == "theory"
     assert sweeps("show", "a.zarr", "--select", "sise=8").err.startswith(
         "error: unknown axis 'sise'; did you mean 'size'?"
     )

@@ -55,9 +55,13 @@ TOY = Statistic(
     cost=lambda p: 1e-6 * p.size,
     memory=lambda p: 64 * p.size * p.steps,
     theory=theory_toy,
+    exact=lambda points: {"level": True, "walk": True},
     theory_note="exact",
     references=(Reference("shift", 1.0, "one", "none"),),
-    curves=(Curve("root", "shift", "absolute", "none", np.abs),),
+    curves=(
+        Curve("root", "shift", "absolute", "none", np.abs),
+        Curve("walk", "level", "twice", "none", lambda level: 2 * level, where={"step": (2,), "colour": ("red",)}),
+    ),
 )
 
 

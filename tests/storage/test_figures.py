@@ -9,9 +9,11 @@ import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 from actors.inline import Inline
-from storage.figures import MAX_PANELS, draw, geometric, roles, save
+from storage.axes import MAX_PANELS, geometric, scale_axis
+from storage.figures import draw, roles, save
 from storage.query import open_sweep
 from storage.side_by_side import side_by_side
 from storage.zarr_store import ZarrStore
@@ -64,6 +66,28 @@ def test_length_and_kind_decide(sizes: dict, x: str, y: str | None, hue: str | N
 )
 def test_geometric_values_get_a_log_axis(values: list, expected: bool) -> None:
     assert geometric(shaped(width=values), "width") is expected
+
+
+def test_logarithmic_axes_are_for_lines_above_0(toy_ds: xr.Dataset) -> None:
+    part = toy_ds.sel(shift=[0.5, 1.0])
+    figure = draw(part.isel(colour=0), "level", log_x=True, log_y=True)
+    assert {(a.get_xscale(), a.get_yscale()) for a in figure.axes} == {("log", "log")}
+    low, high = figure.axes[0].get_ylim()
+    assert 0 < low < part.level.isel(colour=0).min() < part.level.isel(colour=0).max() < high
+    with pytest.raises(SpecError, match="takes values above 0, and 'level' goes down to -"):
+        draw(toy_ds, "level", log_y=True)
+    with pytest.raises(SpecError, match="takes values above 0, and 'shift' goes down to -1"):
+        draw(toy_ds, "positive", log_x=True)
+    with pytest.raises(SpecError, match="takes numbers, and 'colour' has names"):
+        draw(part.isel(size=0, shift=0), "level", log_x=True)
+
+
+def test_labels_of_ticks_do_not_touch() -> None:
+    widths = shaped(width=[2**i for i in range(4, 13)])
+    for columns, ticks in ((1, 9), (2, 5)):
+        axes = Figure(figsize=(6.4 if columns == 1 else 7.0, 4)).subplots(1, columns, squeeze=False)[0, 0]
+        scale_axis(axes, "x", widths, "width", log=True)
+        assert len(axes.get_xticks()) == ticks
 
 
 def test_lines_hold_the_numbers_theory_and_reference(toy_ds: xr.Dataset) -> None:

@@ -373,13 +373,15 @@ def test_table_has_a_row_for_every_point_and_place(full: tuple[str, Sweep]) -> N
     rows = table(ds, {"size": 8, "colour": "red"})
     assert [r["outcome"] for r in rows] == ["level"] * 5 + ["positive"] * 5 + ["walk"] * 15 + ["root"] * 5
     last = next(r for r in rows if r["outcome"] == "walk" and r["shift"] == 0.5 and r["step"] == 3)
-    assert list(last) == ["size", "colour", "shift", "step", "outcome", "mean", "ci_low", "ci_high", "draws", "theory"]
+    assert list(last)[:4] == ["size", "colour", "shift", "step"]
+    assert list(last)[4:] == ["outcome", "mean", "ci_low", "ci_high", "draws", "theory", "z"]
     here = ds.sel(size=8, colour="red", shift=0.5, step=3)
     assert (last["mean"], last["ci_high"]) == (here.walk.item(), here.walk_ci_high.item())
     assert (last["draws"], last["theory"], last["size"]) == (24, 1.5, 8)
-    assert rows[5]["theory"] is None
+    assert last["z"] == here.walk_z.item()
+    assert rows[5]["theory"] is rows[5]["z"] is None
     assert repr(table(select(ds, ["size=8", "colour=red"]))) == repr(rows)  # NaN is no reason to differ
 
 
 def test_names_that_open_sweep_derives_are_guarded_against_clashes() -> None:
-    assert {suffix for suffix in query.QUANTITIES if suffix} | {"theory"} == set(DERIVED)
+    assert {suffix for suffix in query.QUANTITIES if suffix} | {"theory", "z"} == set(DERIVED)

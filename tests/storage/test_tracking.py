@@ -57,6 +57,7 @@ def test_metrics_are_the_numbers_of_the_store_in_ascending_order() -> None:
         "walk.step_2": ds.walk.sel(step=2),
         "walk_sem.step_1": ds.walk_sem.sel(step=1),
         "walk_theory.step_2": ds.walk_theory.sel(step=2),
+        "walk_z.step_2": ds.walk_z.sel(step=2),
     }.items():
         assert [v for _, v, _ in metrics[key]] == expected.values.tolist(), key
     defined = ds["root"].values[np.isfinite(ds["root"].values)]
@@ -132,7 +133,8 @@ def test_one_point_is_stepped_along_batches() -> None:
     ds = open_sweep("sweep.zarr").sel(size=8)
     assert [v for _, v, _ in metrics["draws"]] == [4, 8, 12]
     assert [s for s, _, _ in metrics["level"]] == [0, 1, 2]
-    for key, expected in {"level": ds.level, "level_sem": ds.level_sem, "walk.step_2": ds.walk.sel(step=2)}.items():
+    last = {"level": ds.level, "level_sem": ds.level_sem, "level_z": ds.level_z, "walk.step_2": ds.walk.sel(step=2)}
+    for key, expected in last.items():
         assert metrics[key][-1][1] == expected.item(), key
     assert {v for _, v, _ in metrics["level_theory"]} == {0.0}
 

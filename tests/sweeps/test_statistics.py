@@ -11,7 +11,9 @@ import torch
 import sweeps.measure
 from sweeps import statistics
 from sweeps.blocks import plan, points_of
+from sweeps.intervals import deviation, sem
 from sweeps.measure import measure, sample_block
+from sweeps.moments import Moments
 from sweeps.statistic import Statistic
 from sweeps.sweep import Sweep
 
@@ -129,6 +131,32 @@ class TestContract:
             for name, values in (statistic.theory(points) if statistic.theory else {}).items():
                 lengths = tuple(sweep.fixed[d.length] for d in statistic.outcome(name).dims)
                 assert values.shape == (len(points), *lengths)
+
+    def test_exactness_is_of_what_theory_predicts(self, statistic: Statistic) -> None:
+        sweep = example(statistic.name)
+        for block in plan(sweep):
+            points = points_of(sweep, block)
+            exact = statistic.exact(points) if statistic.exact else {}
+            assert set(exact) <= set(statistic.theory(points) if statistic.theory else {})
+            for name, values in exact.items():
+                assert np.asarray(values).dtype == bool
+                lengths = tuple(sweep.fixed[d.length] for d in statistic.outcome(name).dims)
+                np.broadcast_to(values, (len(points), *lengths))
+
+    def test_means_lie_within_four_standard_errors_of_exact_theory(self, statistic: Statistic) -> None:
+        """A proportion that is the same in every draw has no standard error, but a chance of coming so."""
+        sweep = example(statistic.name, draws=256, draws_per_batch=256) if statistic.exact else None
+        for block in plan(sweep) if sweep else ():
+            points, measured = points_of(sweep, block), measure(sweep, block)
+            theory, exact = statistic.theory(points), statistic.exact(points)
+            for name, true in exact.items():
+                moments = Moments.unstack(measured.moments[name].stack().reshape(*theory[name].shape, -1))
+                z = np.where(true, deviation(moments.mean, theory[name], sem(moments)), np.nan)
+                assert not np.any(np.abs(z) >= 4), name
+                if statistic.outcome(name).kind == "proportion":
+                    same = true & np.isnan(z) & (moments.n > 0) & ~np.isnan(theory[name])
+                    chance = np.where(moments.mean > 0.5, theory[name], 1 - theory[name]) ** moments.n
+                    assert not np.any(same & (chance < 6e-5)), name
 
     def test_cost_memory_and_lane_are_positive(self, statistic: Statistic) -> None:
         sweep = example(statistic.name)
