@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from sweeps.inputs.pairs import pair
+from sweeps.inputs import sets
 from sweeps.statistic import Networks, Points
 from sweeps.statistics import get
 
@@ -26,7 +26,7 @@ ANGLE = get("angle")
 
 def plain_fnn(width: int, depth: int) -> list[float]:
     """Cosines of one fully connected ReLU network, as a script would compute them."""
-    hidden = torch.tensor(pair("gaussian", 32, 0.5, 0)).flatten(1).T  # (3072, 2)
+    hidden = torch.tensor(sets.inputs("gaussian", 2, 32, 0.5, 0)).flatten(1).T  # (3072, 2)
     cosines = []
     for _ in range(depth):
         fan_in = hidden.shape[0]
@@ -37,7 +37,7 @@ def plain_fnn(width: int, depth: int) -> list[float]:
 
 def plain_cnn(width: int, depth: int) -> list[float]:
     """Cosines of one circularly padded convolutional ReLU network."""
-    hidden = torch.tensor(pair("gaussian", 32, 0.5, 0))
+    hidden = torch.tensor(sets.inputs("gaussian", 2, 32, 0.5, 0))
     cosines = []
     for _ in range(depth):
         channels = hidden.shape[1]

@@ -1,4 +1,4 @@
-"""Pairs of the 1,797 hand-written 8x8 digits that ship inside scikit-learn, grey levels scaled to [0, 1]."""
+"""Sets of the 1,797 hand-written 8x8 digits that ship inside scikit-learn, grey levels scaled to [0, 1]."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from sweeps import randomness
+from sweeps.inputs import choice
 
 SIDE = 8
+COUNT = 1797
 
 
 @cache
@@ -17,16 +18,11 @@ def digits() -> np.ndarray:
     from sklearn.datasets import load_digits
 
     grey, _ = load_digits(return_X_y=True)
-    images = (np.asarray(grey).reshape(-1, 1, SIDE, SIDE) / 16).astype(np.float32)
+    images = (np.asarray(grey).reshape(COUNT, 1, SIDE, SIDE) / 16).astype(np.float32)
     images.flags.writeable = False
     return images
 
 
-def pair(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `index`-th pair of two different digits, float32 (1, 8, 8) each."""
-    key = np.array([randomness.key(0, "inputs/digits", {})], dtype=np.uint64)
-    first, second = map(int, randomness.words(key, np.array([index], dtype=np.uint64), 0, 2).reshape(2))
-    n = len(digits())
-    i = first * n >> 32
-    j = second * (n - 1) >> 32
-    return digits()[i], digits()[j + (j >= i)]
+def members(count: int, index: int) -> np.ndarray:
+    """The `index`-th set of `count` different digits, float32 (count, 1, 8, 8)."""
+    return digits()[choice.distinct(choice.words("digits", {}, index, 0, count), COUNT)]

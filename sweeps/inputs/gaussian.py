@@ -1,9 +1,17 @@
-"""Pairs of Gaussian images at an exact cosine.
+"""Gaussian images that are all equally correlated, exactly or in expectation.
 
-x and w are independent standard normal images; w is made orthogonal to x, both are scaled to norm
-sqrt(size), and
-    y = rho x + sqrt(1 - rho^2) w
-has the norm of x and cosine rho with it, up to the rounding of pixels to float32 (1e-7 of angle or less).
+g_0, g_1, ... are independent standard normal images. With L the Cholesky factor of the matrix that has 1 on its
+diagonal and rho elsewhere,
+
+    x_i = sum_{j <= i} L_ij g_j,        so x_0 = g_0,  x_1 = rho g_0 + sqrt(1 - rho^2) g_1,  ...
+
+have pixels of correlation rho. Below its diagonal, a column of L holds one value; both have closed forms:
+
+    L_jj^2 = (1 - rho) (1 + j rho) / (1 + (j - 1) rho),    L_ij = rho sqrt((1 - rho) / ((1 + (j - 1) rho) (1 + j rho))),
+
+the first column being 1 and rho. For the *exact* cosine the g_j are first made orthogonal and of norm sqrt(size), by
+Gram and Schmidt; every x_i then has that norm, and every pair the cosine rho up to the rounding of pixels to float32
+(1e-7 of angle or less).
 """
 
 from __future__ import annotations
@@ -13,28 +21,68 @@ import math
 import numpy as np
 
 from sweeps import randomness
+from sweeps.compiled import compiled
 
 CHANNELS = 3
 
 
-def pair(side: int, correlation: float, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `index`-th pair at cosine `correlation`: two float32 arrays (3, side, side) of norm sqrt(3 side^2).
+def members(count: int, side: int, correlation: float, index: int, *, exact: bool) -> np.ndarray:
+    """The `index`-th set, float32 (count, 3, side, side).
 
-    Pairs of one index at different correlations share x and w.
+    Sets of one index share their normals, whatever the correlation and whether `exact` or in expectation, and those of
+    fewer members are the first ones of larger sets. -1/(count - 1) <= correlation <= 1, and count <= 3 side^2 if exact.
     """
-    shape = (CHANNELS, side, side)
-    size = math.prod(shape)
+    size = CHANNELS * side**2
     key = np.array([randomness.key(0, "inputs/gaussian", {"side": side})], dtype=np.uint64)
-    normals = randomness.normals(key, np.array([index], dtype=np.uint64), 0, 2 * size)
-    x, w = normals.reshape(2, size).astype(np.float64)
-    x *= math.sqrt(size / _dot(x, x))
-    for _ in range(2):  # the second pass removes what rounding left of the first
-        w -= _dot(w, x) / size * x
-    w *= math.sqrt(size / _dot(w, w))
-    y = correlation * x + math.sqrt(1 - correlation**2) * w
-    return x.reshape(shape).astype(np.float32), y.reshape(shape).astype(np.float32)
+    normals = randomness.normals(key, np.array([index], dtype=np.uint64), 0, count * size)
+    basis = normals.reshape(count, size).astype(np.float64)
+    if exact:
+        _orthogonalise(basis)
+    mixed = np.zeros((count, size))
+    for j, (diagonal, below) in enumerate(_cholesky(count, correlation)):
+        mixed[j] += diagonal * basis[j]
+        mixed[j + 1 :] += below * basis[j]
+    return mixed.astype(np.float32).reshape(count, CHANNELS, side, side)
 
 
-def _dot(x: np.ndarray, y: np.ndarray) -> float:
-    """Inner product whose bits depend on no BLAS: rounded products, summed exactly."""
-    return math.fsum((x * y).tolist())
+def _cholesky(count: int, rho: float) -> list[tuple[float, float]]:
+    """(L_jj, L_ij for i > j) of every column j."""
+    columns = [(1.0, rho)]
+    for j in range(1, count):
+        before, here = 1 + (j - 1) * rho, max(1 + j * rho, 0.0)  # 0 in the last column, where rho = -1/(count - 1)
+        columns.append((
+            math.sqrt((1 - rho) * here / before),
+            rho * math.sqrt((1 - rho) / (before * here)) if here else 0.0,
+        ))  # fmt: skip
+    return columns
+
+
+@compiled
+def _orthogonalise(basis):
+    """Make the rows of float64 `basis` (count, size) orthogonal and of norm sqrt(size), in place and without BLAS: its
+    bits depend on neither machine nor threads."""
+    count, size = basis.shape
+    for i in range(count):
+        for _ in range(2):  # the second pass removes what rounding left of the first
+            for j in range(i):
+                part = _dot(basis[i], basis[j]) / size
+                for p in range(size):
+                    basis[i, p] -= part * basis[j, p]
+        scale = np.sqrt(size / _dot(basis[i], basis[i]))
+        for p in range(size):
+            basis[i, p] *= scale
+
+
+@compiled
+def _dot(x, y):
+    """Sum of products in four interleaved parts, for speed; its relative error is about sqrt(size) 2^-54."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = len(x) - len(x) % 4
+    for p in range(0, whole, 4):
+        a += x[p] * y[p]
+        b += x[p + 1] * y[p + 1]
+        c += x[p + 2] * y[p + 2]
+        d += x[p + 3] * y[p + 3]
+    for p in range(whole, len(x)):
+        a += x[p] * y[p]
+    return (a + b) + (c + d)

@@ -1,22 +1,35 @@
-"""Pairs of square crops of real photographs from the scikit-learn and scikit-image wheels; no download.
+"""Sets of square crops of real photographs from the scikit-learn and scikit-image wheels; no download.
 
-A crop is a photograph chosen uniformly, then a place in it chosen uniformly; an all-black crop (a corner
-of the astronaut) has no angle with anything and is drawn again. The *centred* crop subtracts
-the data set's mean of each channel, as training pipelines do: the mean over the photographs, with equal
-weights as crops choose them, of their pixels. It depends neither on the crop nor on the pair.
-China, flower and rocket are JPEG files: decoders may differ by a level of 1/255.
+A crop is a photograph chosen uniformly, then a place in it chosen uniformly; an all-black crop (a corner of the
+astronaut) has no angle with anything and is drawn again, and so is one whose pixels are those of an earlier crop of
+the set. What is made of the same crops:
+
+- *raw*: pixels in [0, 1];
+- *centred*: less the data set's mean of each channel;
+- *standardised*: less that mean, over the data set's standard deviation of each channel, as training pipelines do;
+- *grey*: the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, of raw pixels; one channel.
+
+Mean and standard deviation are over the photographs, with equal weights as crops choose them, of their pixels. They
+depend on neither the crop nor the set. China, flower and rocket are JPEG files: decoders may differ by a level of
+1/255.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from itertools import count
+from itertools import count as counting
+from typing import Literal
 
 import numpy as np
 
-from sweeps import randomness
+from sweeps.inputs import choice
 
 NAMES = ("china", "flower", "astronaut", "chelsea", "coffee", "rocket")
+LARGEST = 300
+"""Largest side of a crop: the rows of the smallest photograph."""
+
+LUMA = np.array([0.299, 0.587, 0.114])[:, None, None]
+Pixels = Literal["raw", "centred", "standardised", "grey"]
 
 
 @cache
@@ -40,34 +53,43 @@ def channel_means() -> np.ndarray:
     return np.mean(means, axis=0)[:, None, None]
 
 
-def pair(side: int, index: int, *, centred: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The `index`-th pair of independent crops, float32 (3, side, side), pixels in [0, 1] before centring.
+@cache
+def channel_deviations() -> np.ndarray:
+    """Standard deviation of each channel over all photographs, float64 (3, 1, 1), in units of pixels in [0, 1]."""
+    squares = [np.square(image / 255 - channel_means()).mean(axis=(1, 2)) for image in photographs()]
+    return np.sqrt(np.mean(squares, axis=0))[:, None, None]
 
-    One index gives the same two crops whether `centred` or not.
+
+def members(count: int, side: int, index: int, pixels: Pixels) -> np.ndarray:
+    """The `index`-th set of different crops, float32 (count, channels, side, side), side <= LARGEST.
+
+    One index gives the same crops whatever `pixels`, and fewer members are the first ones of larger sets.
     """
-    x, y = (_crop(side, index, member) / 255 for member in (0, 1))
-    if centred:
-        x, y = x - channel_means(), y - channel_means()
-    return x.astype(np.float32), y.astype(np.float32)
+    crops = np.stack(_crops(count, side, index)) / 255
+    match pixels:
+        case "centred":
+            crops -= channel_means()
+        case "standardised":
+            crops = (crops - channel_means()) / channel_deviations()
+        case "grey":
+            crops = (LUMA * crops).sum(axis=1, keepdims=True)
+    return crops.astype(np.float32)
 
 
-def _crop(side: int, index: int, member: int) -> np.ndarray:
-    """Crop 0 or 1 of a pair, uint8 (3, side, side)."""
-    values = {"side": side, "member": member}
-    key = np.array([randomness.key(0, "inputs/photographs", values)], dtype=np.uint64)
-    pairs = np.array([index], dtype=np.uint64)
-    crops = (_place(side, *randomness.words(key, pairs, attempt, 3)[0].tolist()) for attempt in count())
-    return next(crop for crop in crops if crop.any())
+def _crops(count: int, side: int, index: int) -> list[np.ndarray]:
+    """Different crops, uint8 (3, side, side), none of them black."""
+    found: list[np.ndarray] = []
+    for member in range(count):
+        values = {"side": side, "member": member}
+        tries = (_place(side, *choice.words("photographs", values, index, attempt, 3)) for attempt in counting())
+        fit = (crop for crop in tries if crop.any() and not any(np.array_equal(crop, other) for other in found))
+        found.append(next(fit))
+    return found
 
 
 def _place(side: int, which: int, down: int, right: int) -> np.ndarray:
     """The crop that three 32-bit words choose."""
-    image = photographs()[_below(which, len(NAMES))]
+    image = photographs()[choice.below(which, len(NAMES))]
     _, height, width = image.shape
-    top, left = _below(down, height - side + 1), _below(right, width - side + 1)
+    top, left = choice.below(down, height - side + 1), choice.below(right, width - side + 1)
     return image[:, top : top + side, left : left + side]
-
-
-def _below(word: int, n: int) -> int:
-    """A 32-bit word made an integer in [0, n)."""
-    return word * n >> 32

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from sweeps.inputs.pairs import Family, pair
-from sweeps.inputs.pairs import shape as image_shape
+from sweeps.inputs import sets
 from sweeps.networks import angles, gram, layers
 from sweeps.networks.layers import Activation, Padding
 from sweeps.statistic import Dim, Networks, Outcome, Parameters, Statistic, by_point
@@ -38,16 +37,15 @@ class AngleParameters(Parameters):
     )
     depth: int = Field(ge=1, le=1000, description="depth L: number of layers", json_schema_extra={"unit": "layer"})
     activation: Activation = Field("relu", description="activation after every layer")
-    inputs: Family = Field(
+    inputs: sets.Family = Field(
         "gaussian",
-        description="family of input pairs: Gaussian images, photographs (raw, or less the channel means), "
-        "8 x 8 digits",
+        description="family of input pairs: Gaussian images, photographs, 8 x 8 digits, images that attain bounds",
     )
     correlation: float = Field(
         0.5,
         ge=-1,
         le=1,
-        description="cosine of the two inputs, for gaussian inputs; other families have the cosine they have",
+        description="cosine of the two inputs, for families that take one; others have the cosine they have",
         json_schema_extra={"unit": "1"},
     )
     pair: int = Field(0, ge=0, lt=2**31, description="which pair of the family", json_schema_extra={"unit": "index"})
@@ -55,7 +53,7 @@ class AngleParameters(Parameters):
         32,
         ge=1,
         le=256,
-        description="side of gaussian images and photographs (3 channels); digits are 8 x 8 (1 channel)",
+        description="side of the images; digits are 8 x 8",
         json_schema_extra={"unit": "pixel"},
     )
     filter_side: int = Field(3, ge=1, description="filter side r, odd (cnn only)", json_schema_extra={"unit": "pixel"})
@@ -69,7 +67,7 @@ class AngleParameters(Parameters):
     @property
     def image(self) -> tuple[int, int, int]:
         """(channels, rows, columns) the network sees: one pixel when fully connected."""
-        channels, rows, cols = image_shape(self.inputs, self.side)
+        channels, rows, cols = sets.shape(self.inputs, self.side)
         return (channels * rows * cols, 1, 1) if self.network == "fnn" else (channels, rows, cols)
 
     @property
@@ -83,6 +81,7 @@ class AngleParameters(Parameters):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        sets.check(self.inputs, 2, self.side, self.correlation)
         if self.network == "cnn" and self.sampler == "gram":
             raise ValueError("sampler 'gram' is for network 'fnn'; use 'direct' or 'auto' with network 'cnn'")
         if self.network == "cnn" and self.filter_side % 2 == 0:
@@ -106,7 +105,7 @@ def _sample(networks: Networks, device: str) -> dict[str, Any]:
     if p.uses_gram:
         cosines, thetas = gram.angles_by_layer(theta, networks.normals, **how)
     else:
-        images = np.stack([pair(p.inputs, p.side, *which) for which in pairs])
+        images = np.stack([sets.inputs(p.inputs, 2, p.side, *which) for which in pairs])
         images = torch.from_numpy(images.reshape(-1, 2, *p.image)[of_network]).to(device)
         normals = partial(networks.normals_on, device)
         each = layers.hidden_layers(images, normals, side=p.layer_side, padding=p.padding, **how)
@@ -123,15 +122,15 @@ def _different_pairs(networks: Networks) -> tuple[list[tuple[float, int]], np.nd
 
 
 @lru_cache(maxsize=4096)
-def _angle_in(inputs: Family, side: int, correlation: float, index: int) -> tuple[float, float]:
+def _angle_in(inputs: sets.Family, side: int, correlation: float, index: int) -> tuple[float, float]:
     """(cosine, angle) of one pair, one pair at a time: its bits must not depend on its neighbours."""
-    x, y = torch.tensor(pair(inputs, side, correlation, index), dtype=torch.float64).flatten(1)
+    x, y = torch.tensor(sets.inputs(inputs, 2, side, correlation, index), dtype=torch.float64).flatten(1)
     cosine, angle = angles.between(x, y)
     return cosine.item(), angle.item()
 
 
 def _theory(p: AngleParameters) -> dict[str, np.ndarray | float]:
-    correlation = p.correlation if p.inputs == "gaussian" else 0.0
+    correlation = p.correlation if "correlation" in sets.PARAMETERS[p.inputs] else 0.0
     layer = (p.layer_side, p.padding) if p.network == "cnn" else (1, "circular")
     cosines, thetas, cosine_in = _limit(p.network, p.depth, p.activation, p.inputs, p.side, correlation, p.pair, *layer)
     return {"cosine": cosines, "angle": thetas, "cosine_in": cosine_in}
@@ -142,7 +141,7 @@ def _limit(
     network: str,
     depth: int,
     activation: Activation,
-    inputs: Family,
+    inputs: sets.Family,
     side: int,
     correlation: float,
     index: int,
@@ -150,7 +149,7 @@ def _limit(
     padding: Padding,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """(cosines, angles, cosine in) at infinite width, from the images themselves."""
-    x, y = pair(inputs, side, correlation, index)
+    x, y = sets.inputs(inputs, 2, side, correlation, index)
     cosine_in, theta = _angle_in(inputs, side, correlation, index)
     if network == "fnn":
         thetas = theory.fnn_angles(theta, depth, activation)

@@ -14,7 +14,7 @@ import torch
 
 from sweeps import statistics
 from sweeps.blocks import plan
-from sweeps.inputs.pairs import pair
+from sweeps.inputs import sets
 from sweeps.measure import sample_block
 from sweeps.networks import angles, gram
 from sweeps.sweep import Sweep
@@ -165,7 +165,7 @@ def test_the_last_bit_of_every_angle_of_the_gram_sampler(width: int, activation:
 @pytest.mark.parametrize("correlation", [-0.95, 0.0, 0.5, 0.999999])
 def test_the_cosine_of_the_inputs_in_another_order(correlation: float) -> None:
     for index in range(50):
-        x, y = torch.tensor(pair("gaussian", 32, correlation, index), dtype=torch.float64).flatten(1)
+        x, y = torch.tensor(sets.inputs("gaussian", 2, 32, correlation, index), dtype=torch.float64).flatten(1)
         turned = torch.randperm(len(x), generator=torch.Generator().manual_seed(index))
         (cosine, _), (other, _) = angles.between(x, y), angles.between(x[turned], y[turned])
         assert abs(cosine - other) <= 2**-50

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.special import digamma
 from torch.nn import functional
 
-from sweeps.inputs.pairs import pair
+from sweeps.inputs import sets
 from sweeps.networks import angles, gram, layers
 from sweeps.statistic import Networks, Points
 from sweeps.statistics import angle as module
@@ -105,7 +105,7 @@ def slow_cnn_cosines(x, y, depth, side, padding, activation):
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 @pytest.mark.parametrize(("family", "side"), [("gaussian", 3), ("photo-centred", 5), ("digits", 5)])
 def test_infinite_cnn_against_loops(family, side, padding, activation):
-    x, y = pair(family, 7, 0.3, 4)
+    x, y = sets.inputs(family, 2, 7, 0.3, 4)
     how = {"side": side, "padding": padding, "activation": activation}
     np.testing.assert_allclose(
         theory.cnn_cosines(x, y, 4, **how), slow_cnn_cosines(x, y, 4, **how), rtol=1e-12, atol=1e-13
@@ -113,7 +113,7 @@ def test_infinite_cnn_against_loops(family, side, padding, activation):
 
 
 def test_infinite_linear_cnn_keeps_the_angle_when_it_wraps_round():
-    x, y = pair("photo-centred", 9, 0, 2)
+    x, y = sets.inputs("photo-centred", 2, 9, 0, 2)
     cosines = theory.cnn_cosines(x, y, 3, side=3, padding="circular", activation="linear")
     np.testing.assert_allclose(cosines, limit(inputs="photo-centred", side=9, width=1, pair=2, depth=1)["cosine_in"])
 
@@ -129,7 +129,7 @@ def test_one_pixel_cnn_is_the_fnn():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bounds_hold(family):
     for index in range(20):
-        x, y = pair(family, 16, -0.4, index)
+        x, y = sets.inputs(family, 2, 16, -0.4, index)
         rho, w = theory.alignment(x, y, side=3, padding="circular")
         out = theory.cnn_cosines(x, y, 1, side=3, padding="circular", activation="relu")[0]
         lower, upper = theory.bounds(rho)
@@ -167,7 +167,7 @@ def test_direct_against_conv2d_in_float64(values, padding, activation):
     edge = (p.layer_side // 2,) * 4
     mode = "circular" if padding == "circular" else "constant"
     for i in range(4):
-        hidden = torch.tensor(pair(p.inputs, p.side, 0.5, 0).reshape(2, *p.image)).double()
+        hidden = torch.tensor(sets.inputs(p.inputs, 2, p.side, 0.5, 0).reshape(2, *p.image)).double()
         for layer in range(3):
             shape = (p.width, hidden.shape[1], p.layer_side, p.layer_side)
             weights = networks.normals(layer, p.width, math.prod(shape[1:]))[i].reshape(shape)
@@ -227,7 +227,7 @@ def inner_products(images, filters, side, padding, activation, n):
 
 @pytest.mark.parametrize("correlation", [-0.5, 0.0, 0.8])
 def test_relu_inner_product_is_exact_at_width_5(correlation):
-    images = pair("gaussian", 2, correlation, 0).reshape(2, 12, 1, 1) / np.float32(math.sqrt(12))
+    images = sets.inputs("gaussian", 2, 2, correlation, 0).reshape(2, 12, 1, 1) / np.float32(math.sqrt(12))
     draws = inner_products(images, 5, 1, "zero", "relu", 20_000)
     mean, variance = theory.relu_inner_product(math.acos(correlation), 5)
     assert_mean(draws, mean)
@@ -236,7 +236,7 @@ def test_relu_inner_product_is_exact_at_width_5(correlation):
 
 @pytest.mark.parametrize("padding", ["circular", "zero"])
 def test_linear_cnn_inner_product_is_exact_at_3_filters(padding):
-    images = pair("photo-centred", 5, 0, 3)
+    images = sets.inputs("photo-centred", 2, 5, 0, 3)
     draws = inner_products(images, 3, 3, padding, "linear", 10_000) / 9
     mean, variance = theory.linear_cnn_inner_product(*images, 3, side=3, padding=padding)
     assert_mean(draws, mean)
@@ -259,7 +259,7 @@ def test_linear_cnn_keeps_the_angle_up_to_one_over_root_n(width):
     values = {"network": "cnn", "inputs": "photo-centred", "side": 6, "activation": "linear"}
     got = sampled(networks_of(200, width=width, depth=1, **values))
     error = got["cosine"][:, 0] - got["cosine_in"]
-    images = pair("photo-centred", 6, 0.5, 0)
+    images = sets.inputs("photo-centred", 2, 6, 0.5, 0)
     norms = [theory.linear_cnn_inner_product(x, x, width, side=3, padding="circular") for x in images]
     relative = [math.sqrt(variance) / mean for mean, variance in norms]
     assert np.sqrt(np.mean(error**2)) < 2 * sum(relative)  # each relative error is O(1/sqrt(N))
@@ -384,10 +384,11 @@ def test_bits_do_not_depend_on_the_slot(values):
 def test_a_lane_builds_each_different_pair_once(monkeypatch):
     asked = []
     module._angle_in.cache_clear()
-    monkeypatch.setattr(module, "pair", lambda *a: asked.append(a) or pair(*a))
+    make = sets.inputs
+    monkeypatch.setattr(sets, "inputs", lambda *a: asked.append(a) or make(*a))
     varying = {"correlation": [0.1, 0.2, 0.1, 0.2], "pair": [0, 0, 0, 1]}
     sampled(networks_of(4, width=3, depth=1, side=2, varying=varying))
-    assert asked == [("gaussian", 2, 0.1, 0), ("gaussian", 2, 0.2, 0), ("gaussian", 2, 0.2, 1)]
+    assert asked == [("gaussian", 2, 2, 0.1, 0), ("gaussian", 2, 2, 0.2, 0), ("gaussian", 2, 2, 0.2, 1)]
 
 
 def test_outcomes_have_the_declared_shape_and_theory():
@@ -421,6 +422,8 @@ def test_lanes_are_powers_of_two_below_one_gib(values):
     ({"width": 200_000, "sampler": "direct"}, "smaller width or sampler 'gram'"),
     ({"correlation": 1.1}, "less than or equal to 1"),
     ({"inputs": "cifar"}, "photo-centred"),
+    ({"inputs": "parallel-patches", "correlation": -0.5}, "need 0 <= correlation < 1, got -0.5"),
+    ({"inputs": "file"}, "needs path"),
 ])  # fmt: skip
 def test_impossible_parameters_are_refused(values, message):
     with pytest.raises(ValidationError, match=message):
