@@ -23,17 +23,17 @@ _SERIES = [(-1) ** (k + 1) * 2 * k / math.factorial(2 * k + 1) for k in range(1,
 def kappa1(rho: ArrayLike) -> np.ndarray:
     """Cosine after one wide ReLU layer, given the cosine `rho` before it; any shape, clipped to [-1, 1]."""
     reflected = np.arccos(-np.clip(np.asarray(rho, dtype=np.float64), -1.0, 1.0))  # pi - theta
-    return _sin_minus_t_cos(reflected) / np.pi
+    return sin_minus_t_cos(reflected) / np.pi
 
 
 def angle_map(theta: ArrayLike) -> np.ndarray:
     """Angle after one wide ReLU layer, given the angle `theta` in [0, pi] before it; radians, any shape."""
     theta = np.asarray(theta, dtype=np.float64)
-    one_minus_kappa = 2 * np.sin(theta / 2) ** 2 - _sin_minus_t_cos(theta) / np.pi
+    one_minus_kappa = 2 * np.sin(theta / 2) ** 2 - sin_minus_t_cos(theta) / np.pi
     return 2 * np.arcsin(np.sqrt(one_minus_kappa / 2))
 
 
-def _sin_minus_t_cos(t: np.ndarray) -> np.ndarray:
+def sin_minus_t_cos(t: np.ndarray) -> np.ndarray:
     small = np.where(np.abs(t) < 1, t, 0.0)
     series = small**3 * np.polynomial.polynomial.polyval(small**2, _SERIES)
     return np.where(np.abs(t) < 1, series, np.sin(t) - t * np.cos(t))
