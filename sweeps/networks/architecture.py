@@ -49,6 +49,14 @@ class Architecture:
         """Whether scaling an input scales every layer, and changes no angle."""
         return self.bias_variance == 0 and self.activation in DEGREES
 
+    def shapes(self, image: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+        """(channels, rows, cols) of what each layer is given, `image` first, and last of what the last layer gives."""
+        found = [image]
+        for layer in range(self.depth):
+            _, rows, cols = found[-1]
+            found.append((self.width, rows // 2, cols // 2) if layer < self.pool_layers else (self.width, rows, cols))
+        return found
+
 
 class Geometry(NamedTuple):
     """Lengths and angles of k inputs after every layer, float64.
