@@ -16,9 +16,11 @@ from sweeps import statistics
 from sweeps.blocks import plan
 from sweeps.inputs import sets
 from sweeps.measure import sample_block
-from sweeps.networks import angles, gram
+from sweeps.networks import gram
+from sweeps.networks.architecture import Activation, Architecture
 from sweeps.sweep import Sweep
 from tests.gpu.paths import CUDA
+from tests.sweeps.networks_of import networks_of
 
 ULP = 2.0**-24  # of a float32 just below 1
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, float]]] = {
@@ -96,17 +98,16 @@ def farthest(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, fl
 
 
 def summed_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Matrix products 8 terms at a time, the last ones first, and norms in float64."""
-    mm, norm = torch.mm, torch.linalg.vector_norm
+    """Matrix products 8 terms at a time, the last ones first."""
+    bmm = torch.bmm
 
-    def blocked(a: torch.Tensor, b: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
-        total = torch.zeros_like(out)
-        for start in reversed(range(0, a.shape[1], 8)):
-            total = total + mm(a[:, start : start + 8].contiguous(), b[start : start + 8].contiguous())
-        return out.copy_(total)
+    def blocked(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(len(a), a.shape[1], b.shape[2])
+        for start in reversed(range(0, a.shape[2], 8)):
+            total = total + bmm(a[:, :, start : start + 8].contiguous(), b[:, start : start + 8].contiguous())
+        return total
 
-    monkeypatch.setattr(torch, "mm", blocked)
-    monkeypatch.setattr(torch.linalg, "vector_norm", lambda x, **how: norm(x.double(), **how).to(x.dtype))
+    monkeypatch.setattr(torch, "bmm", blocked)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -148,24 +149,18 @@ def test_folding_does_not_feel_the_last_bit_of_its_end_points(monkeypatch: pytes
 
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 @pytest.mark.parametrize("width", [16, 256])
-def test_the_last_bit_of_every_angle_of_the_gram_sampler(width: int, activation: gram.Activation) -> None:
-    rng = np.random.default_rng(0)
-    a = np.repeat([1e-6, 0.5, 1.5, 3.0], 64)
-    b = a
-    for _ in range(100):
-        normals = rng.standard_normal((len(a), 2, width), np.float32)
-        how = {"width": width, "depth": 1, "activation": activation}
-        (cosines, thetas), (others, nudged) = (gram.angles_by_layer(x, lambda *_, g=normals: g, **how) for x in (a, b))
-        apart = farthest({"cosine": cosines, "angle": thetas}, {"cosine": others, "angle": nudged})
-        assert max(apart.values()) < 2**-38
-        a, b = thetas[:, 0], np.nextafter(nudged[:, 0], rng.choice([0.0, 9.0], len(a)))
-    assert np.any(a != b)
+def test_the_last_bit_of_the_first_angle_of_the_gram_sampler(width: int, activation: Activation) -> None:
+    theta = np.repeat([1e-6, 0.5, 1.5, 3.0], 64)[:, None]
+    given = np.zeros((len(theta), 2)), networks_of(len(theta)), Architecture(width, 100, activation)
+    a, b = (gram.fnn(given[0], x, *given[1:]) for x in (theta, np.nextafter(theta, 9)))
+    apart = farthest({"cosine": a.cosine, "angle": a.angle}, {"cosine": b.cosine, "angle": b.angle})
+    assert 0 < max(apart.values()) < 2**-38
 
 
 @pytest.mark.parametrize("correlation", [-0.95, 0.0, 0.5, 0.999999])
 def test_the_cosine_of_the_inputs_in_another_order(correlation: float) -> None:
     for index in range(50):
-        x, y = torch.tensor(sets.inputs("gaussian", 2, 32, correlation, index), dtype=torch.float64).flatten(1)
-        turned = torch.randperm(len(x), generator=torch.Generator().manual_seed(index))
-        (cosine, _), (other, _) = angles.between(x, y), angles.between(x[turned], y[turned])
+        pair = sets.inputs("gaussian", 2, 32, correlation, index).reshape(2, -1).astype(np.float64)
+        turned = np.random.default_rng(index).permutation(pair.shape[1])
+        cosine, other = (gram.geometry(vectors).cosine[0] for vectors in (pair, pair[:, turned]))
         assert abs(cosine - other) <= 2**-50

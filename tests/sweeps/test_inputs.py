@@ -13,7 +13,8 @@ from scipy import stats
 from sweeps.errors import UnknownNameError
 from sweeps.inputs import choice, digits, gaussian, photographs, sets, user_images
 from sweeps.inputs.sets import inputs
-from sweeps.theory import angle as theory
+from sweeps.networks.architecture import Architecture
+from sweeps.theory import bounds, limit
 from sweeps.theory.arccos import kappa1
 
 FAMILIES = [family for family in get_args(sets.Family) if family != "file"]
@@ -28,6 +29,15 @@ def cosines(images):
     """Of every two, from float64 sums."""
     flat = images.reshape(len(images), -1).astype(np.float64)
     return np.array([x @ y / math.sqrt((x @ x) * (y @ y)) for x, y in combinations(flat, 2)])
+
+
+def layers(depth=1, *, side, padding):
+    return Architecture(1, depth, "relu", side=side, padding=padding)
+
+
+def wide(x, y, architecture):
+    """Cosines (depth,) of two images at infinitely many filters."""
+    return limit.cnn(np.stack([x, y]), architecture).cosine[:, 0]
 
 
 # --- all families ---------------------------------------------------------------------------------------
@@ -210,17 +220,17 @@ def test_parallel_patches_attain_the_lower_bound(count, correlation, index, padd
     np.testing.assert_allclose(cosines(images), correlation, atol=1e-7)
     np.testing.assert_allclose(np.square(images.astype(np.float64)).sum((1, 2, 3)), 3072, rtol=1e-6)
     for x, y in combinations(images, 2):
-        rho, w = theory.alignment(x, y, side=5, padding=padding)
+        rho, w = bounds.alignment(x, y, layers(side=5, padding=padding))
         assert rho == pytest.approx(w, abs=1e-7)  # all patches parallel, or one of them zero
-        deep = theory.cnn_cosines(x, y, 2, side=3, padding=padding, activation="relu")
-        np.testing.assert_allclose(deep[0], theory.alignment(x, y, side=3, padding=padding)[0], atol=1e-6)
+        deep = wide(x, y, layers(2, side=3, padding=padding))
+        np.testing.assert_allclose(deep[0], bounds.alignment(x, y, layers(side=3, padding=padding))[0], atol=1e-6)
         if padding == "circular":
             np.testing.assert_allclose(deep, max(correlation, 0), atol=1e-6)  # two layers of side 3 see no further
 
 
 def test_parallel_patches_end_where_filters_see_across_the_gaps():
     x, y = of("parallel-patches")
-    seen = [theory.cnn_cosines(x, y, 1, side=side, padding="circular", activation="relu")[0] for side in (5, 7)]
+    seen = [wide(x, y, layers(1, side=side, padding="circular"))[0] for side in (5, 7)]
     assert seen[0] == pytest.approx(0.5, abs=1e-6)
     assert seen[1] > 0.505
 
@@ -240,10 +250,10 @@ def test_blobs_attain_the_upper_bound_as_they_grow(correlation, padding):
     missing = []
     for cell in (4, 8, 16, 32):
         x, y = of("blobs", side=8 * cell, cell=cell, correlation=correlation)
-        rho, w = theory.alignment(x, y, side=3, padding=padding)
-        out = theory.cnn_cosines(x, y, 1, side=3, padding=padding, activation="relu")[0]
-        upper = theory.bounds(rho)[1]
-        assert out <= theory.sharp_bounds(rho, w)[1] + 1e-12
+        rho, w = bounds.alignment(x, y, layers(side=3, padding=padding))
+        out = wide(x, y, layers(1, side=3, padding=padding))[0]
+        upper = bounds.bounds(rho)[1]
+        assert out <= bounds.sharp_bounds(rho, w)[1] + 1e-12
         assert w == pytest.approx(1, abs=1e-12)
         missing.append(upper - out)
         assert 0 < missing[-1] <= (0.5 - 1 / math.pi) * (1 - (1 - 2 / cell) ** 2)
@@ -276,9 +286,9 @@ def test_rectangles_lie_between_the_bounds_near_the_lower():
     for index in range(40):
         x, y = of("rectangles", 2, index)
         assert 0 <= x.min() <= x.max() <= 1
-        rho, w = theory.alignment(x, y, side=3, padding="circular")
-        out = theory.cnn_cosines(x, y, 1, side=3, padding="circular", activation="relu")[0]
-        lower, upper = theory.sharp_bounds(rho, w)
+        rho, w = bounds.alignment(x, y, layers(side=3, padding="circular"))
+        out = wide(x, y, layers(1, side=3, padding="circular"))[0]
+        lower, upper = bounds.sharp_bounds(rho, w)
         assert max(rho, 0) - 1e-12 <= lower - 1e-12 <= out <= upper + 1e-12
         below += out < float(kappa1(rho))
     assert below == 40  # a fully connected layer contracts all of them more

@@ -24,6 +24,10 @@ EXAMPLES: dict[str, dict] = {
     },
     "deep_injectivity": {"axes": {"n": [2, 3], "alpha": [3.0, 4.5]}, "fixed": {"depth": 2}},
     "deep_injectivity_bound": {"axes": {"n": [3, 6], "alpha": [3.0, 4.5]}, "fixed": {"depth": 2, "moves": 50}},
+    "embedding": {
+        "axes": {"correlation": [0.0, 0.4], "network": ["fnn", "cnn"], "activation": ["relu", "tanh"]},
+        "fixed": {"width": 16, "depth": 2, "side": 4, "members": 3, "bias_variance": 0.1},
+    },
     "folding": {"axes": {"width": [8, 12], "angle": [0.5, 1.0, 2.0]}, "fixed": {"depth": 3}},
     "injectivity": {
         "axes": {"answer": ["count", "decision", "census"], "rows": ["gaussian", "sparse"]},

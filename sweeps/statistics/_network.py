@@ -1,0 +1,283 @@
+"""What the statistics on angles share: the random network and its inputs as parameters, a draw of it, its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from sweeps.inputs import sets
+from sweeps.inputs.user_images import UserImages
+from sweeps.networks import direct, gram, gram_cnn
+from sweeps.networks.architecture import Activation, Architecture, Geometry, Law, Padding, Pool
+from sweeps.statistic import Networks, Parameters
+from sweeps.theory import limit
+
+LIMIT = 2**32  # bytes one network may need
+Sampler = Literal["direct", "gram"]
+
+
+class NetworkParameters(Parameters):
+    """One random network and what it is given."""
+
+    network: Literal["fnn", "cnn"] = Field("fnn", description="fully connected or convolutional network")
+    width: int = Field(
+        ge=1,
+        le=2**20,
+        description="width N: neurons (fnn) or filters (cnn) of every layer",
+        json_schema_extra={"unit": "1"},
+    )
+    depth: int = Field(ge=1, le=1000, description="depth L: number of layers", json_schema_extra={"unit": "layer"})
+    activation: Activation = Field("relu", description="activation after every layer; relu2 is relu squared")
+    slope: float = Field(
+        0.01, ge=-1, le=1, description="slope of leaky-relu below zero", json_schema_extra={"unit": "1"}
+    )
+    weight_variance: float = Field(
+        2.0,
+        gt=0,
+        le=100,
+        description="variance of a weight times its fan-in: 2 keeps mean squares with relu, 1 with linear and abs",
+        json_schema_extra={"unit": "1"},
+    )
+    bias_variance: float = Field(
+        0.0, ge=0, le=100, description="variance of the biases, which are normal", json_schema_extra={"unit": "1"}
+    )
+    weights: Law = Field("gaussian", description="law of the weights, of mean 0 and equal variances")
+    density: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description='share of the weights that are not zero, with weights = "sparse"',
+        json_schema_extra={"unit": "1"},
+    )
+    freedom: float = Field(
+        5.0,
+        gt=2,
+        le=1000,
+        description='degrees of freedom, with weights = "student"',
+        json_schema_extra={"unit": "1"},
+    )
+    filter_side: int = Field(
+        3, ge=1, le=255, description="side r of the filters, odd (cnn only)", json_schema_extra={"unit": "pixel"}
+    )
+    padding: Padding = Field("circular", description="padding, stride 1 (cnn only)")
+    pool: Pool = Field("average", description="2 x 2 pooling of stride 2, by average or maximum (cnn only)")
+    pool_layers: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="pooling follows each of the first so many layers (cnn only)",
+        json_schema_extra={"unit": "layer"},
+    )
+    inputs: sets.Family = Field("gaussian", description="family of inputs, see docs/inputs.md")
+    correlation: float = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        description="cosine of the inputs, where the family has one to choose",
+        json_schema_extra={"unit": "1"},
+    )
+    side: int = Field(
+        32,
+        ge=1,
+        le=256,
+        description="side of the images, where the family leaves it open",
+        json_schema_extra={"unit": "pixel"},
+    )
+    cell: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="side of the squares of blobs, and of the gaps between the bands of parallel-patches",
+        json_schema_extra={"unit": "pixel"},
+    )
+    path: UserImages = Field("", description='images that inputs = "file" takes: .npy, IDX, CIFAR-10 or a folder')
+    sampler: Literal["auto", "direct", "gram"] = Field(
+        "auto",
+        description="draw weights (direct), or pre-activations given the inputs' Gram matrix (gram, for Gaussian "
+        "weights only); the same law; auto: whichever is about the cheaper",
+    )
+
+    @property
+    def count(self) -> int:
+        """k, how many inputs a network is given."""
+        raise NotImplementedError
+
+    @property
+    def which(self) -> int:
+        """Which set of inputs of the family."""
+        raise NotImplementedError
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """(channels, rows, columns) the network sees: one pixel when fully connected."""
+        channels, rows, columns = sets.shape(self.inputs, self.side, self.path)
+        return (channels * rows * columns, 1, 1) if self.network == "fnn" else (channels, rows, columns)
+
+    @property
+    def architecture(self) -> Architecture:
+        convolutional = self.network == "cnn"
+        return Architecture(
+            width=self.width,
+            depth=self.depth,
+            activation=self.activation,
+            slope=self.slope,
+            weight_variance=self.weight_variance,
+            bias_variance=self.bias_variance,
+            law=self.weights,
+            density=self.density,
+            freedom=self.freedom,
+            side=self.filter_side if convolutional else 1,
+            padding=self.padding if convolutional else "circular",
+            pool=self.pool,
+            pool_layers=min(self.pool_layers, self.depth) if convolutional else 0,
+        )
+
+    @property
+    def chosen(self) -> Sampler:
+        """The sampler. What `auto` becomes decides a draw's numbers, so it is a rule of counts and never retuned; these
+        are about where the two cost the same."""
+        if self.sampler != "auto":
+            return self.sampler
+        _, rows, columns = self.image
+        places = self.count * rows * columns
+        enough = self.width * self.filter_side**2 >= 10 * places if self.network == "cnn" else self.width >= places
+        return "gram" if enough and self.weights == "gaussian" else "direct"
+
+    def _costs(self) -> tuple[Any, tuple[Any, ...]]:
+        """The sampler's module, and what its cost is a function of."""
+        if self.chosen == "gram" and self.network == "fnn":
+            return gram, (self.architecture, self.count)
+        return direct if self.chosen == "direct" else gram_cnn, (self.architecture, self.count, self.image)
+
+    @property
+    def seconds(self) -> float:
+        module, how = self._costs()
+        return module.seconds(*how)
+
+    @property
+    def launch_bytes(self) -> int:
+        module, how = self._costs()
+        return module.launch_bytes(*how)
+
+    @property
+    def lane(self) -> int:
+        module, how = self._costs()
+        return module.lane(*how)
+
+    @model_validator(mode="after")
+    def _has_inputs(self) -> Self:
+        sets.check(self.inputs, self.count, self.side, self.correlation, self.cell, self.path)
+        return self
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.network == "cnn":
+            self._check_filters()
+        if self.sampler == "gram" and self.weights != "gaussian":
+            raise ValueError(f'sampler "gram" is for weights "gaussian", got "{self.weights}"; use "direct" or "auto"')
+        if (needed := self.launch_bytes) > LIMIT:
+            raise ValueError(
+                f"width {self.width} needs {needed / 2**30:.1f} GiB a network with sampler {self.chosen!r}, more than "
+                f"{LIMIT / 2**30:.0f}; use a smaller width"
+                + (', or sampler = "gram"' if self.chosen == "direct" and self.weights == "gaussian" else "")
+            )
+        return self
+
+    def _check_filters(self) -> None:
+        if self.filter_side % 2 == 0:
+            raise ValueError(f"filter_side must be odd, got {self.filter_side}; use {self.filter_side + 1}")
+        _, rows, columns = self.image
+        pooled = self.architecture.pool_layers
+        if rows % 2**pooled or columns % 2**pooled:
+            raise ValueError(
+                f"pool_layers {self.pool_layers} halves images {pooled} times, and {rows} x {columns} pixels cannot "
+                f"be; use fewer, or a side that is a multiple of {2**pooled}"
+            )
+        smallest = min(rows, columns) >> (pooled if pooled < self.depth else max(pooled - 1, 0))
+        if self.filter_side > smallest:
+            raise ValueError(
+                f"filter_side {self.filter_side} is larger than the image that a layer sees ({smallest} pixels); use "
+                f"a smaller one, a larger image or fewer pool_layers"
+            )
+
+
+P = TypeVar("P", bound=NetworkParameters)
+
+
+def different(p: P, networks: Networks, which: str) -> tuple[list[P], np.ndarray]:
+    """The different sets of inputs of a lane, as parameters, and which of them each network has, (networks,)."""
+    columns = np.stack([networks.column("correlation"), networks.column(which).astype(np.float64)], axis=1)
+    rows, of_network = np.unique(columns, axis=0, return_inverse=True)
+    points = [p.model_copy(update={"correlation": float(rho), which: int(index)}) for rho, index in rows]
+    return points, of_network.reshape(-1)
+
+
+def draw(
+    points: Sequence[NetworkParameters], of_network: np.ndarray, networks: Networks, device: str
+) -> tuple[Geometry, Geometry]:
+    """(inputs, layers): a network's Geometry of its inputs, without the axis `depth`, and that after every layer."""
+    p = points[0]
+    each = [of_inputs(point) for point in points]
+    for point, found in zip(points, each, strict=True):
+        if np.isnan(found.log_square).any():
+            raise ValueError(
+                f"input {int(np.isnan(found.log_square).argmax())} of set {point.which} is zero everywhere and has no "
+                f"angle with any other; leave such images out of {point.path.partition('#')[0]!r}"
+            )
+    given = Geometry(*(np.stack(column)[of_network] for column in zip(*each, strict=True)))
+    if p.chosen == "gram" and p.network == "fnn":
+        return given, gram.fnn(given.log_square, given.angle, networks, p.architecture)
+    images = np.stack([images_of(point) for point in points]).reshape(-1, p.count, *p.image)
+    if p.chosen == "gram":
+        return given, gram_cnn.sample(images, of_network, networks, p.architecture)
+    return given, direct.sample(images, of_network, networks, p.architecture, device)
+
+
+def images_of(p: NetworkParameters) -> np.ndarray:
+    """The inputs, float32 (k, channels, rows, columns)."""
+    return sets.inputs(p.inputs, p.count, p.side, p.correlation, p.which, p.cell, p.path)
+
+
+def of_inputs(p: NetworkParameters) -> Geometry:
+    """Lengths (k,) and angles (pairs,) of the inputs; `correlation` itself where a family has it exactly."""
+    return _of_inputs(p.inputs, p.count, p.side, p.correlation, p.which, p.cell, p.path)
+
+
+@lru_cache(maxsize=4096)
+def _of_inputs(
+    family: sets.Family, count: int, side: int, correlation: float, which: int, cell: int, path: str
+) -> Geometry:
+    pairs = count * (count - 1) // 2
+    if family == "gaussian":
+        return Geometry(np.zeros(count), np.full(pairs, correlation), np.full(pairs, np.arccos(correlation)))
+    images = sets.inputs(family, count, side, correlation, which, cell, path)
+    return gram.geometry(images.reshape(count, -1).astype(np.float64))
+
+
+def limit_of(p: NetworkParameters) -> Geometry:
+    """The same after every layer at infinite width, of any law of the weights."""
+    rho = p.correlation if "correlation" in sets.PARAMETERS[p.inputs] else 0.0
+    how = p.architecture
+    law_free = (how.depth, how.activation, how.slope, how.weight_variance, how.bias_variance)
+    return _limit(
+        p.network, law_free, (how.side, how.padding, how.pool, how.pool_layers),
+        (p.inputs, p.count, p.side, rho, p.which, p.cell, p.path), p.image,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _limit(network: str, layers: tuple, spatial: tuple, given: tuple, image: tuple[int, int, int]) -> Geometry:
+    depth, activation, slope, weight_variance, bias_variance = layers
+    side, padding, pool, pool_layers = spatial
+    how = Architecture(
+        1, depth, activation, slope, weight_variance, bias_variance,
+        side=side, padding=padding, pool=pool, pool_layers=pool_layers,
+    )  # fmt: skip
+    if network == "fnn":
+        inputs = _of_inputs(*given)
+        return limit.fnn(inputs.log_square, inputs.angle, how)
+    return limit.cnn(sets.inputs(*given).reshape(-1, *image), how)
