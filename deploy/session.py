@@ -79,7 +79,7 @@ class _WhenNeeded:
 
     @cached_property
     def _executor(self) -> Executor:
-        files.check([*self.sweep.fixed.values(), *itertools.chain(*self.sweep.axes.values())])
+        _check_files(self.sweep)
         return self.stack.enter_context(executor(self.device, self.where))
 
     @property
@@ -96,7 +96,12 @@ def run_sweep(sweep: Sweep, where: Where | None = None) -> Iterator[Event]:
     Raises:
         SweepsError: the store holds something else, or the cluster lacks what is asked for; nothing is lost.
     """
-    store = ZarrStore.create(store_url(sweep), sweep, made_by=made_by())
+    url = store_url(sweep)
+    try:
+        ZarrStore.open(url)
+    except FileNotFoundError:
+        _check_files(sweep)  # before there is a store that nothing can be measured for
+    store = ZarrStore.create(url, sweep, made_by=made_by())
     yield from run_store(store, where, sweep.budget, sweep.track, device=sweep.device)
 
 
@@ -127,7 +132,18 @@ def extend(url: str, change: Callable[[Sweep], Sweep]) -> ZarrStore:
     Raises:
         SweepsError: it is no extension (with the difference), or the store cannot be written.
     """
-    return ZarrStore.extend(url, change, made_by=made_by())
+
+    def checked(now: Sweep) -> Sweep:
+        larger = change(now)
+        _check_files(larger)
+        return larger
+
+    return ZarrStore.extend(url, checked, made_by=made_by())
+
+
+def _check_files(sweep: Sweep) -> None:
+    """Refuse a sweep whose user's files are not there, or have changed."""
+    files.check([*sweep.fixed.values(), *itertools.chain(*sweep.axes.values())])
 
 
 def made_by() -> dict[str, str]:

@@ -195,7 +195,9 @@ def _attributes(snapshot: Snapshot, confidence: float) -> dict[str, Any]:
         "title": sweep.name,
         "statistic": sweep.statistic,
         "source": sweep.definition.source,
-        "theory_note": sweep.definition.theory_note,
+        "theory_note": f"left out: {snapshot.without_theory}"
+        if snapshot.without_theory
+        else sweep.definition.theory_note,
         "fingerprint": sweep.fingerprint,
         "draws": sweep.draws,
         "committed_blocks": int(snapshot.done.sum()),

@@ -20,7 +20,7 @@ from storage.layout import draws_name, histogram_name, lengths
 from storage.zarr_store import ZarrStore
 from sweeps.agenda import Looks
 from sweeps.blocks import Block
-from sweeps.errors import StoreError
+from sweeps.errors import LostFileError, StoreError
 from sweeps.moments import FIELDS, Moments
 from sweeps.statistic import Outcome, Points
 from sweeps.sweep import Sweep
@@ -45,6 +45,7 @@ class Snapshot:
         self.store, self.sweep, self.plan = store, store.sweep, store.plan
         self.done = store.done() if done is None else done
         self._marks = [self.plan.grid(self.done, i) for i in range(len(self.plan.pieces))]
+        self.without_theory = ""  # or why
         self._cache, self._lock = OrderedDict[Hashable, Any](), Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -234,7 +235,12 @@ class Snapshot:
             place = _pinned(len(where), bound, corner)
             here = [w[p] for w, p in zip(where, place, strict=True)]
             points = points_at(self.sweep, tuple(here))
-            for name, values in ask(points).items():
+            try:
+                known = ask(points)
+            except LostFileError as error:  # a user's; what was measured is there without it
+                self.without_theory = str(error)
+                return {}
+            for name, values in known.items():
                 own = lengths(self.sweep, statistic.outcome(name))
                 values = np.broadcast_to(np.asarray(values, dtype=np.float64), (len(points), *own))
                 out = found.setdefault(name, np.full((*(len(w) for w in where), *own), np.nan))

@@ -14,6 +14,10 @@ class SpecError(SweepsError, ValueError):
     """A spec names a field that is wrong; the message says the field, the value and what would be right."""
 
 
+class LostFileError(SpecError):
+    """A user's file that a spec names is not there any more, or has changed."""
+
+
 class UnknownNameError(SpecError, LookupError):
     """A name nobody knows; the message suggests the nearest known one."""
 

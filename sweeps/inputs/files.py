@@ -21,7 +21,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import numpy as np
 from pydantic import AfterValidator
 
-from sweeps.errors import SpecError, in_one_line
+from sweeps.errors import LostFileError, SpecError, in_one_line
 from sweeps.inputs import cifar, idx, image_folder
 from sweeps.inputs.pixels import is_folder, refused, size, unreadable
 
@@ -81,7 +81,7 @@ def load(pinned: str) -> np.ndarray:
     """The array of a pinned file, read-only float64.
 
     Raises:
-        SpecError: the file cannot be read, or is not the one that was pinned.
+        LostFileError: the file cannot be read, or is not the one that was pinned.
     """
     array = np.array(load_by(pinned, _read), dtype=np.float64)
     array.flags.writeable = False
@@ -98,7 +98,7 @@ def load_by(pinned: str, read: Callable[[Path], Held]) -> Held:
         held = read(path)
         now = _content(path, held.shape)
     except ValueError as error:
-        raise SpecError(str(error)) from None
+        raise LostFileError(str(error)) from None
     _check_same(path, now, found["content"])
     return held
 
@@ -152,7 +152,7 @@ def _read(path: Path) -> np.ndarray:
 
 def _check_same(path: Path, now: str, then: str) -> None:
     if now != then:
-        raise SpecError(f"{path} has changed since the sweep was made: it has {now}, and had {then}")
+        raise LostFileError(f"{path} has changed since the sweep was made: it has {now}, and had {then}")
 
 
 def _content(path: Path, shape: tuple[int, ...]) -> str:
