@@ -31,19 +31,15 @@ def of_pairs(vectors: Tensor) -> tuple[np.ndarray, np.ndarray]:
         array = vectors.contiguous().numpy()
         difference, total = _differences(array, _squares(array), first, second)
     else:
-        each = [_apart(vectors[:, p], vectors[:, q]) for p, q in zip(first, second, strict=True)]
-        difference, total = (np.stack(values, 1) for values in zip(*each, strict=True))
+        unit = vectors.to(torch.float64)
+        unit = unit / (unit * unit).sum(-1, keepdim=True).sqrt()
+        pairs = list(zip(first.tolist(), second.tolist(), strict=True))
+        difference, total = (
+            torch.stack([(unit[:, p] + sign * unit[:, q]).square().sum(-1) for p, q in pairs], 1).cpu().numpy()
+            for sign in (-1, 1)
+        )
     with np.errstate(invalid="ignore"):
         return (total - difference) / (total + difference), 2 * np.arctan2(np.sqrt(difference), np.sqrt(total))
-
-
-def _apart(x: Tensor, y: Tensor) -> list[np.ndarray]:
-    u, v = _unit(x.to(torch.float64)), _unit(y.to(torch.float64))
-    return [(z * z).sum(-1).cpu().numpy() for z in (u - v, u + v)]
-
-
-def _unit(z: Tensor) -> Tensor:
-    return z / (z * z).sum(-1, keepdim=True).sqrt()
 
 
 @compiled

@@ -28,6 +28,7 @@ from sweeps.networks.weights import biases, weights
 from sweeps.statistic import Networks
 
 _LINE = 16  # float32 numbers in 64 bytes
+LARGEST_SCALE = 1e38  # of float32: activations that are nearly nothing stay smaller than one
 _WEIGHT_SECONDS = {"student": 6e-8, "sparse": 9e-9, "orthogonal": 1e-8}
 
 
@@ -145,10 +146,11 @@ def _rescaled(hidden: Tensor, log_scale: np.ndarray) -> tuple[Tensor, np.ndarray
     flat = hidden.transpose(1, 2).flatten(2)  # (lane, k, entries)
     square = angles.squares(flat) / flat.shape[2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_scale = log_scale + 0.5 * np.log(square)
-        scale = np.where(square > 0, 1 / np.sqrt(square), 0)
+        logs = log_scale + 0.5 * np.log(square)
+        scale = np.where(square > 0, np.minimum(1 / np.sqrt(square), LARGEST_SCALE), 0)
+        log_scale = np.where(square > 0, log_scale - np.log(scale), -np.inf)
     cosine, angle = angles.of_pairs(flat)
-    log_square = np.where(square > 0, 2 * log_scale, np.nan)
+    log_square = np.where(square > 0, 2 * logs, np.nan)
     return hidden * _of_images(scale, hidden), log_scale, Geometry(log_square, cosine, angle)
 
 

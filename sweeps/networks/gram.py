@@ -70,16 +70,16 @@ def lane(architecture: Architecture, k: int) -> int:
 
 
 def geometry(vectors: np.ndarray) -> Geometry:
-    """Log mean squares (k,), cosines and angles (pairs,) of vectors, float64 (k, size)."""
-    rows, k = np.array(vectors), len(vectors)
+    """Log mean squares (k,), cosines and angles (pairs,) of vectors, float64 (k, size); numpy adds pairwise."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        square = np.array([dot(row, row) for row in rows])
-        rows /= np.sqrt(square)[:, None]
-        log_square = np.where(square > 0, np.log(square / rows.shape[1]), np.nan)
-    rows[1:] -= rows[0]
-    cosine, theta = np.empty((2, k * (k - 1) // 2))
-    pairs(rows, square, cosine, theta)
-    return Geometry(log_square, cosine, theta)
+        square = (vectors * vectors).sum(1)
+        unit = vectors / np.sqrt(square)[:, None]
+        log_square = np.where(square > 0, np.log(square / vectors.shape[1]), np.nan)
+    which = list(zip(*np.triu_indices(len(vectors), 1), strict=True))
+    difference = np.array([((unit[p] - unit[q]) ** 2).sum() for p, q in which])
+    total = np.array([((unit[p] + unit[q]) ** 2).sum() for p, q in which])
+    angle = 2 * np.arctan2(np.sqrt(difference), np.sqrt(total))
+    return Geometry(log_square, (total - difference) / (total + difference), angle)
 
 
 @compiled

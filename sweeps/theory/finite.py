@@ -32,6 +32,7 @@ from sweeps.theory import duals, limit
 from sweeps.theory.arccos import angle_map
 from sweeps.theory.moments import moment
 
+PARALLEL = -100.0  # ln sin^2 of angles of 1e-22
 _SECOND = ("zz", "zx", "zy", "xx", "yy", "xy")
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
@@ -181,6 +182,9 @@ def log_sin2(theta: float, width: int, depth: int) -> tuple[np.ndarray, np.ndarr
     mean, variance = log_sin2_step(theta, width)
     for layer in range(depth):
         means[layer], variances[layer] = mean, variance
+        if mean < PARALLEL:  # beside which what one step adds to -2/N and 8/N is nothing
+            mean, variance = mean - 2 / width, variance + 8 / width
+            continue
         here = np.arcsin(np.exp(mean / 2))
         slope, curvature = _derivatives(here)
         mean, fresh = log_sin2_step(here, width)

@@ -23,24 +23,52 @@ from tests.gpu.paths import CUDA
 from tests.sweeps.networks_of import networks_of
 
 ULP = 2.0**-24  # of a float32 just below 1
+OF_INPUTS = dict.fromkeys(("cosine_in", "alignment", "lower_bound", "upper_bound"), 0)
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, float]]] = {
     "convolutional": (
         "angle",
         {"width": [16, 48], "correlation": [-0.95, 0.5, 0.999999], "activation": ["relu", "linear"]},
-        {"network": "cnn", "side": 8, "depth": 20},
-        {"cosine": 32 * ULP, "angle": 128 * ULP, "cosine_in": 0},
+        {"network": "cnn", "side": 8, "depth": 20, "weight_variance": 1.0},
+        {
+            "cosine": 32 * ULP,
+            "angle": 128 * ULP,
+            "log_sin2": 2**16 * ULP,  # of angles of 1e-3
+            "norm_ratio": 256 * ULP,
+            "distortion": 256 * ULP,
+            **OF_INPUTS,
+        },
     ),
     "fully connected, weights drawn": (
         "angle",
         {"width": [64, 160], "correlation": [-0.95, 0.5, 0.999999], "activation": ["relu", "linear"]},
-        {"network": "fnn", "side": 4, "depth": 50, "sampler": "direct"},
-        {"cosine": 256 * ULP, "angle": 1024 * ULP, "cosine_in": 0},
+        {"network": "fnn", "side": 4, "depth": 50, "sampler": "direct", "weight_variance": 1.0},
+        {
+            "cosine": 256 * ULP,
+            "angle": 1024 * ULP,
+            "log_sin2": 2**21 * ULP,
+            "norm_ratio": 2048 * ULP,
+            "distortion": 2048 * ULP,
+            **OF_INPUTS,
+        },
     ),
     "fully connected": (
         "angle",
         {"width": [1, 16, 256], "correlation": [-0.95, 0.5, 1.0], "activation": ["relu", "linear"]},
-        {"network": "fnn", "side": 8, "depth": 30},
-        {"cosine": 0, "angle": 0, "cosine_in": 0},
+        {"network": "fnn", "side": 8, "depth": 30, "sampler": "gram"},
+        {"cosine": 0, "angle": 0, "log_sin2": 0, "norm_ratio": 0, "distortion": 0, **OF_INPUTS},
+    ),
+    "a data set": (
+        "embedding",
+        {"width": [16, 48], "network": ["fnn", "cnn"], "activation": ["relu", "gelu"]},
+        {"side": 8, "depth": 10, "members": 4, "sampler": "direct", "bias_variance": 0.1},
+        {
+            "cosine": 256 * ULP,
+            "mean_cosine": 128 * ULP,
+            "participation": 256 * ULP,
+            "max_distortion": 8192 * ULP,
+            "max_deviation": 8192 * ULP,
+            "max_stretch": 2**14 * ULP,
+        },
     ),
     "folding": (
         "folding",

@@ -306,3 +306,12 @@ def test_nearly_parallel_limits() -> None:
         mean, variance = finite.log_sin2_step(theta, 50)
         assert 50 * (mean - 2 * math.log(math.sin(angle_map(theta)))) == pytest.approx(-2, abs=theta)
         assert 50 * variance == pytest.approx(8, abs=3 * theta)
+
+
+@pytest.mark.parametrize(("width", "depth"), [(2, 400), (4, 900), (8, 1000)])
+def test_log_sin2_of_angles_that_floats_cannot_hold(width, depth) -> None:
+    means, variances = finite.log_sin2(math.pi / 3, width, depth)
+    assert np.all(np.diff(means) < 0)
+    assert means[-1] < -2 * (depth - 100) / width
+    np.testing.assert_allclose(np.diff(means)[-50:], -2 / width, rtol=1e-2)
+    np.testing.assert_allclose(np.diff(variances)[-50:], 8 / width, rtol=1e-2)
