@@ -83,10 +83,11 @@ def _inner_edge(ds: xr.Dataset, outcome: str, at_most: float) -> float:
         return at_most
     edges = ds[f"{outcome}_bin_left"].values[1:]
     near = edges[np.argsort(np.abs(edges - at_most), kind="stable")]
-    if len(near) and np.isclose(near[0], at_most, rtol=1e-9, atol=1e-12):
+    if len(near) and np.isclose(near[0], at_most, rtol=1e-5, atol=1e-12):
         return float(near[0])
+    where = "inside one" if len(edges) and edges[0] < at_most < edges[-1] else "beyond the inner ones"
     raise SpecError(
-        f"{outcome!r} is held in bins, and {at_most:g} lies inside one; inner edges nearest to it: "
+        f"{outcome!r} is held in bins, and {at_most:g} lies {where}; inner edges nearest to it: "
         f'{", ".join(f"{v:g}" for v in np.sort(near[:2])) or "none"}; others need keep = "draws"'
     )
 

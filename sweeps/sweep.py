@@ -137,8 +137,8 @@ class Sweep(BaseModel):
                 raise ValueError(f"{name} is given twice, in axes and in fixed = {self.fixed[name]!r}; keep one")
             if name in statistic.length_parameters:
                 raise ValueError(
-                    f"axes.{name}: {name} sets the length of a dimension of the result, which already holds every "
-                    f"value up to it; put its largest value in [fixed]"
+                    f"axes.{name}: {name} sets the length of a dimension of the result, which is one in all of a "
+                    f"sweep; put one value in [fixed], such as the largest"
                 )
         object.__setattr__(self, "axes", {k: _checked_axis(k, v, fields[k]) for k, v in self.axes.items()})
         fixed = {k: _checker(fields[k])(f"fixed.{k}", [v])[0] for k, v in self.fixed.items()}

@@ -16,7 +16,8 @@ from sweeps.networks.architecture import Activation, Architecture, Geometry, Law
 from sweeps.statistic import Networks, Parameters
 from sweeps.theory import limit
 
-LIMIT = 2**32  # bytes one network may need
+LIMIT = 2**32  # bytes one network may need, and its theory
+LAUNCH = 2**28  # bytes a launch may need, if it is of several networks
 Sampler = Literal["direct", "gram"]
 
 
@@ -48,14 +49,14 @@ class NetworkParameters(Parameters):
     weights: Law = Field("gaussian", description="law of the weights, of mean 0 and equal variances")
     density: float = Field(
         0.1,
-        gt=0,
+        ge=1e-4,
         le=1,
         description='share of the weights that are not zero, with weights = "sparse"',
         json_schema_extra={"unit": "1"},
     )
     freedom: float = Field(
         5.0,
-        gt=2,
+        ge=3,
         le=1000,
         description='degrees of freedom, with weights = "student"',
         json_schema_extra={"unit": "1"},
@@ -160,16 +161,28 @@ class NetworkParameters(Parameters):
 
     @property
     def launch_bytes(self) -> int:
+        """That a network needs, with what is made of its cosines."""
         module, how = self._costs()
-        return module.launch_bytes(*how)
+        return module.launch_bytes(*how) + 56 * self.depth * self.count**2
+
+    @property
+    def limit_bytes(self) -> int:
+        """That the infinite-width theory of a set of inputs needs: maps of pairs, of neighbours too where pooled."""
+        _, rows, columns = self.image
+        reach = 2 ** (self.architecture.pool_layers + 1) - 1 if self.pool == "average" else 1
+        return 130 * self.count * (self.count - 1) // 2 * rows * columns * reach**2
 
     @property
     def lane(self) -> int:
         module, how = self._costs()
-        return module.lane(*how)
+        return min(module.lane(*how), 2 ** (max(1, LAUNCH // self.launch_bytes).bit_length() - 1))
 
     @model_validator(mode="after")
     def _has_inputs(self) -> Self:
+        if self.path and self.inputs != "file":
+            raise ValueError(
+                f'path is for inputs = "file", and inputs is "{self.inputs}"; leave it out, or change inputs'
+            )
         sets.check(self.inputs, self.count, self.side, self.correlation, self.cell, self.path)
         return self
 
@@ -184,6 +197,13 @@ class NetworkParameters(Parameters):
                 f"width {self.width} needs {needed / 2**30:.1f} GiB a network with sampler {self.chosen!r}, more than "
                 f"{LIMIT / 2**30:.0f}; use a smaller width"
                 + (', or sampler = "gram"' if self.chosen == "direct" and self.weights == "gaussian" else "")
+                + (', smaller or fewer inputs, or sampler = "direct"' if self.chosen == "gram" else "")
+            )
+        if self.limit_bytes > LIMIT:
+            raise ValueError(
+                f"the infinite-width theory of {self.count} inputs of {self.image[1]} x {self.image[2]} pixels needs "
+                f"{self.limit_bytes / 2**30:.1f} GiB, more than {LIMIT / 2**30:.0f}; use fewer inputs, smaller images "
+                f"or fewer pool_layers"
             )
         return self
 
@@ -247,7 +267,7 @@ def of_inputs(p: NetworkParameters) -> Geometry:
     return _of_inputs(p.inputs, p.count, p.side, p.correlation, p.which, p.cell, p.path)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _of_inputs(
     family: sets.Family, count: int, side: int, correlation: float, which: int, cell: int, path: str
 ) -> Geometry:
@@ -269,7 +289,7 @@ def limit_of(p: NetworkParameters) -> Geometry:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=32)
 def _limit(network: str, layers: tuple, spatial: tuple, given: tuple, image: tuple[int, int, int]) -> Geometry:
     depth, activation, slope, weight_variance, bias_variance = layers
     side, padding, pool, pool_layers = spatial

@@ -99,7 +99,7 @@ def test_bins_answer_at_their_inner_edges_and_nowhere_else(kept: xr.Dataset, bin
             np.testing.assert_array_equal(np.searchsorted(SIZES, exact[name]), np.searchsorted(SIZES, rough[name]))
     with pytest.raises(SpecError, match=r"'level' is held in bins, and 0.3 lies inside one; .*: 0, 0.5; others need"):
         needed(binned, "level", 0.3, 0.9, along="size")
-    with pytest.raises(SpecError, match="and 1 lies inside one"):  # the last bin takes what lies beyond
+    with pytest.raises(SpecError, match="and 1 lies beyond the inner ones"):  # the last bin takes what lies beyond
         needed(binned, "level", 1.0, 0.9, along="size")
 
 

@@ -114,7 +114,7 @@ EXACT = {
     "linear, pooled": {"network": "cnn", "width": 3, "depth": 2, "activation": "linear", "pool_layers": 2,
                        "side": 8, "padding": "zero"},
     "linear, student": {"width": 4, "depth": 2, "activation": "linear", "weights": "student", "freedom": 10},
-    "linear, orthogonal": {"width": 30, "depth": 2, "activation": "linear", "weights": "orthogonal"},
+    "leaky, orthogonal": {"width": 30, "depth": 2, "activation": "leaky-relu", "weights": "orthogonal"},
     "relu, rademacher": {"width": 6, "depth": 2, "weights": "rademacher"},
 }  # fmt: skip
 
@@ -134,6 +134,8 @@ def test_what_is_not_said_to_be_exact_is_not():
     assert not exact(width=4, depth=2, network="cnn", pool="max", pool_layers=1)["norm_ratio"].any()
     assert exact(width=4, depth=2, activation="tanh")["distortion"].tolist() == [True, False]
     assert not exact(width=4, depth=1, weights="student")["distortion"].any()
+    assert not exact(width=4, depth=1, weights="student", freedom=4.0)["norm_ratio"].any()
+    assert not exact(width=4, depth=1, weights="orthogonal", activation="linear")["norm_ratio"].any()
     values = {"width": 4, "depth": 2, "activation": "relu", "correlation": 0.0}
     off = sampled(networks_of(20_000, **values))["distortion"][:, 1]
     assert abs(off.mean() - limit(**values)["distortion"][1]) > 4 * stats.sem(off)
@@ -226,6 +228,17 @@ def test_a_dead_network():
     assert np.mean(got["norm_ratio"][:, 0] == 0) == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / 4000))
 
 
+@pytest.mark.parametrize("sampler", ["direct", "gram"])
+def test_activations_that_are_nearly_nothing_come_to_life_by_a_bias(sampler):
+    """gelu of a single neuron at -13 is 1e-38, at the end of float32; nothing of it may become infinite."""
+    values = {"width": 1, "depth": 6, "activation": "gelu", "side": 4, "weight_variance": 60.0, "bias_variance": 1.0}
+    got = sampled(networks_of(2000, sampler=sampler, **values))
+    alive = ~np.isnan(got["cosine"])
+    assert not alive[:, 0].all()
+    late = alive[~alive[:, 0]]
+    assert late[:, -1].any()  # a bias wakes them
+
+
 def test_equal_and_opposite_inputs():
     same = sampled(networks_of(4, width=50, depth=5, correlation=1.0))
     np.testing.assert_array_equal(same["angle"], 0)
@@ -291,6 +304,8 @@ def test_images_of_a_user(tmp_path):
 def test_a_black_image_is_named(tmp_path):
     np.save(tmp_path / "black.npy", np.zeros((2, 1, 8, 8)))
     values = {"inputs": "file", "path": str(tmp_path / "black.npy"), "width": 4, "depth": 1}
+    with pytest.raises(ValidationError, match='path is for inputs = "file", and inputs is "gaussian"; leave it out'):
+        STATISTIC.parameters(**values | {"inputs": "gaussian"})
     with pytest.raises(ValueError, match=r"input 0 of set 0 is zero everywhere .* out of '.*black.npy'"):
         sampled(networks_of(2, **values))
     assert np.isnan(limit(**values)["cosine"]).all()
@@ -306,7 +321,8 @@ def test_a_black_image_is_named(tmp_path):
     ({"width": 2**17, "weights": "uniform", "depth": 2}, "more than 4; use a smaller width"),
     ({"inputs": "file"}, "path"),
     ({"inputs": "blobs", "side": 30}, "cell must divide side 30"),
-    ({"freedom": 2.0}, "greater than 2"),
+    ({"freedom": 2.0}, "greater than or equal to 3"),
+    ({"network": "cnn", "side": 256, "pool_layers": 4, "depth": 4}, "theory of 2 inputs of 256 x 256 pixels"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(values, said):
     with pytest.raises(ValidationError) as caught:

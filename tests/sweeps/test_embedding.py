@@ -124,3 +124,11 @@ def test_a_dead_network_is_undefined() -> None:
     diagonal = np.diagonal(got["cosine"][:, 0], axis1=-2, axis2=-1)
     assert set(np.unique(diagonal[~np.isnan(diagonal)])) == {1.0}
     assert np.isnan(diagonal).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_lanes_leave_room_for_what_is_made_of_the_cosines() -> None:
+    p = STATISTIC.parameters(width=16, depth=100, members=128)
+    assert p.launch_bytes > 5 * 100 * 128 * 128 * 8
+    assert p.lane * STATISTIC.memory(p) <= 2**29
+    with pytest.raises(ValueError, match="infinite-width theory of 128 inputs of 32 x 32 pixels needs"):
+        STATISTIC.parameters(network="cnn", width=16, depth=2, members=128, pool_layers=1)
