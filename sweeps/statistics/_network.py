@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, Self, TypeVar
 
@@ -281,23 +282,13 @@ def _of_inputs(
 def limit_of(p: NetworkParameters) -> Geometry:
     """The same after every layer at infinite width, of any law of the weights."""
     rho = p.correlation if "correlation" in sets.PARAMETERS[p.inputs] else 0.0
-    how = p.architecture
-    law_free = (how.depth, how.activation, how.slope, how.weight_variance, how.bias_variance)
-    return _limit(
-        p.network, law_free, (how.side, how.padding, how.pool, how.pool_layers),
-        (p.inputs, p.count, p.side, rho, p.which, p.cell, p.path), p.image,
-    )  # fmt: skip
+    wide = replace(p.architecture, width=1, law="gaussian")  # neither decides anything of the limit
+    return _limit(p.network, wide, p.image, (p.inputs, p.count, p.side, rho, p.which, p.cell, p.path))
 
 
 @lru_cache(maxsize=32)
-def _limit(network: str, layers: tuple, spatial: tuple, given: tuple, image: tuple[int, int, int]) -> Geometry:
-    depth, activation, slope, weight_variance, bias_variance = layers
-    side, padding, pool, pool_layers = spatial
-    how = Architecture(
-        1, depth, activation, slope, weight_variance, bias_variance,
-        side=side, padding=padding, pool=pool, pool_layers=pool_layers,
-    )  # fmt: skip
+def _limit(network: str, architecture: Architecture, image: tuple[int, int, int], given: tuple[Any, ...]) -> Geometry:
     if network == "fnn":
         inputs = _of_inputs(*given)
-        return limit.fnn(inputs.log_square, inputs.angle, how)
-    return limit.cnn(sets.inputs(*given).reshape(-1, *image), how)
+        return limit.fnn(inputs.log_square, inputs.angle, architecture)
+    return limit.cnn(sets.inputs(*given).reshape(-1, *image), architecture)

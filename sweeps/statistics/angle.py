@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -108,14 +107,14 @@ def _exact(p: AngleParameters) -> dict[str, np.ndarray | bool]:
     """
     how, first = p.architecture, np.arange(p.depth) == 0
     linear, gaussian = p.activation == "linear", p.weights == "gaussian"
-    most = how.pool_layers > 0 and p.pool == "max"
+    max_pooled = how.pool_layers > 0 and p.pool == "max"
     rounding = linear and p.weights == "orthogonal"  # an isometry moves nothing but the last digits of float32
     heavy = p.weights == "student" and p.freedom <= 4  # the squares have no variance to judge a mean by
     known = not (rounding or heavy)
     return {
         "cosine": first & (linear and gaussian and p.network == "fnn" and not how.bias_variance),
         "norm_ratio": finite.exact_mean_square(how) & known,
-        "distortion": (linear | (first & gaussian)) & (not most and known),
+        "distortion": (linear | (first & gaussian)) & (not max_pooled and known),
         "cosine_in": True,
         "lower_bound": True,
         "upper_bound": True,
@@ -124,13 +123,13 @@ def _exact(p: AngleParameters) -> dict[str, np.ndarray | bool]:
 
 
 _LAYER = (Dim("layer", "depth", "layer"),)
-_RELU = {"activation": ("relu",), "bias_variance": (0.0,), "pool_layers": (0,)}
+_FIRST_RELU = {"activation": ("relu",), "bias_variance": (0.0,), "pool_layers": (0,), "layer": (1,)}
 _NACHUM = "Nachum, Hazla, Gastpar, Khina, ICLR 2022 (arXiv 2111.02155)"
 
 
-def _curve(label: str, values: Callable[[np.ndarray], np.ndarray], source: str = _NACHUM, **where: Any) -> Curve:
+def _curve(label: str, values: Callable[[np.ndarray], np.ndarray], source: str = _NACHUM) -> Curve:
     """Of the cosine after the first layer against that of the inputs."""
-    return Curve("cosine", "cosine_in", label, source, values, where={**_RELU, "layer": (1,), **where})
+    return Curve("cosine", "cosine_in", label, source, values, where=_FIRST_RELU)
 
 
 STATISTIC = Statistic(
