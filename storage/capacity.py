@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,17 +216,23 @@ def _seed(ds: xr.Dataset, outcome: str, axis: str, level: float) -> list[int]:
     return np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype="<u4").tolist()
 
 
+def per_place(
+    ds: xr.Dataset, dims: tuple[str, ...], found: list[dict[str, Any]], axis: str
+) -> tuple[str, Callable[..., xr.Variable]]:
+    """An axis in words, and variable(name, empty, long_name, units=the axis') of what was found at every place."""
+    axis_units = ds[axis].attrs.get("units", "1")
+
+    def variable(name: str, empty: Any, text: str, units: str = axis_units) -> xr.Variable:
+        values = np.array([one.get(name, empty) for one in found]).reshape([ds.sizes[d] for d in dims])
+        return xr.Variable(dims, values, {"long_name": text, "units": units})
+
+    return str(ds[axis].attrs.get("long_name", axis)).partition(";")[0], variable
+
+
 def _dataset(
     ds: xr.Dataset, dims: tuple[str, ...], found: list[dict[str, Any]], outcome: str, axis: str, level: float
 ) -> xr.Dataset:
-    shape = tuple(ds.sizes[d] for d in dims)
-    axis_units = ds[axis].attrs.get("units", "1")
-    words = str(ds[axis].attrs.get("long_name", axis)).partition(";")[0]
-
-    def variable(name: str, empty: Any, text: str, units: str = axis_units) -> xr.Variable:
-        values = np.array([one.get(name, empty) for one in found]).reshape(shape)
-        return xr.Variable(dims, values, {"long_name": text, "units": units})
-
+    words, variable = per_place(ds, dims, found, axis)
     interval = f"of the {100 * ds.attrs['confidence']:.6g}% bootstrap interval"
     variables = {
         "half_point": variable("half_point", np.nan, f"{words} at which {outcome} is {level:g}"),
@@ -238,8 +244,9 @@ def _dataset(
         "if_false": variable("if_false", np.nan, "half-point if undefined draws were all false"),
         "reason": variable("reason", "", "why there is no half-point", ""),
     }
-    replicates = np.array([one["replicates"] for one in found]).reshape(*shape, REPLICATES)
-    variables["replicates"] = xr.Variable((*dims, "replicate"), replicates, {"units": axis_units})
+    half = variables["half_point"]
+    replicates = np.array([one["replicates"] for one in found]).reshape(*half.shape, REPLICATES)
+    variables["replicates"] = xr.Variable((*dims, "replicate"), replicates, {"units": half.attrs["units"]})
     kept = {k: v for k, v in ds[outcome].coords.items() if axis not in v.dims and k != axis}
     about: Mapping[str, Any] = {k: ds.attrs[k] for k in KEPT if k in ds.attrs}
     asked = {"outcome": outcome, "axis": axis, "level": level}

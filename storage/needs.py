@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from storage.capacity import KEPT, check_numeric
+from storage.capacity import KEPT, check_numeric, per_place
 from storage.distributions import reached
 from storage.layout import draws_name, histogram_name
 from storage.query import outcomes
@@ -58,9 +58,8 @@ def needed(ds: xr.Dataset, outcome: str, at_most: float, confidence: float, alon
     x = ds[along].values.astype(np.float64)
     fewest = math.ceil(z * z * confidence / (1 - confidence))
     found = [_found(x, curves[at], at_most, along, confidence, fewest) for at in np.ndindex(curves.shape[:-2])]
-    shape = curves.shape[:-2]
     undefined = ds[f"{outcome}_undefined"].sum(along).transpose(*rest).variable
-    return _dataset(ds, rest, shape, found, undefined, outcome, at_most, confidence, along)
+    return _dataset(ds, rest, found, undefined, outcome, at_most, confidence, along)
 
 
 def _check(ds: xr.Dataset, outcome: str, at_most: float, confidence: float, along: str) -> None:
@@ -150,7 +149,6 @@ def _between(x: np.ndarray, curve: np.ndarray, at_most: float, i: int) -> float:
 def _dataset(
     ds: xr.Dataset,
     dims: tuple[str, ...],
-    shape: tuple[int, ...],
     found: list[dict[str, Any]],
     undefined: xr.Variable,
     outcome: str,
@@ -158,13 +156,7 @@ def _dataset(
     confidence: float,
     along: str,
 ) -> xr.Dataset:
-    units = ds[along].attrs.get("units", "1")
-    words = str(ds[along].attrs.get("long_name", along)).partition(";")[0]
-
-    def variable(name: str, empty: Any, text: str, units: str = units) -> xr.Variable:
-        values = np.array([one.get(name, empty) for one in found]).reshape(shape)
-        return xr.Variable(dims, values, {"long_name": text, "units": units})
-
+    words, variable = per_place(ds, dims, found, along)
     interval = f"of the {100 * ds.attrs['confidence']:.6g}% interval"
     text = f"{words} from which on P({outcome} <= {at_most:g}) >= {confidence:g}"
     variables = {
