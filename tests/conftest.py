@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +69,14 @@ def ray_token() -> None:
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As blocks are measured; for tests of kernels whose bits may depend on it."""
+    import torch  # noqa: F401  (which `numerics` sets only if it is there)
+
+    from sweeps.measure import numerics
+
+    with numerics("float32"):
+        yield

@@ -113,7 +113,7 @@ def check(values: Iterable[Any]) -> None:
         try:
             now = _sha256(path)
         except ValueError as error:
-            raise SpecError(str(error)) from None
+            raise LostFileError(str(error)) from None
         _check_same(path, f"sha256={now}", f"sha256={found['sha256']}")
 
 

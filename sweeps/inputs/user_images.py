@@ -59,7 +59,7 @@ def load(pinned: str) -> UserSet:
     """The images of a pinned path, and their labels.
 
     Raises:
-        SpecError: they cannot be read, or are not those that were pinned.
+        LostFileError: they cannot be read, or are not those that were pinned.
     """
     pixels, labels = files.load_by(pinned, _read)
     images = np.take(_GREYS, pixels) if pixels.dtype == np.uint8 else np.array(pixels, dtype=np.float32, order="C")

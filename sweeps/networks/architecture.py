@@ -58,6 +58,11 @@ class Architecture:
         return found
 
 
+def lane_within(room: int, each: int, most: int) -> int:
+    """Networks of `each` bytes that a launch has room for: a power of two, from 1 to `most`."""
+    return min(2 ** (max(1, room // each).bit_length() - 1), most)
+
+
 class Geometry(NamedTuple):
     """Lengths and angles of k inputs after every layer, float64.
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from sweeps.networks import activations, angles
 from sweeps.networks.activations import BOUNDED, LIMIT_FLOAT32, activate
-from sweeps.networks.architecture import DEGREES, Architecture, Geometry, Padding
+from sweeps.networks.architecture import DEGREES, Architecture, Geometry, Padding, lane_within
 from sweeps.networks.weights import biases, weights
 from sweeps.statistic import Networks
 
@@ -81,7 +81,7 @@ def launch_bytes(architecture: Architecture, k: int, image: tuple[int, int, int]
 
 def lane(architecture: Architecture, k: int, image: tuple[int, int, int]) -> int:
     """Networks a launch, a power of two: few enough to stay near the cache, enough to pay for a launch."""
-    return min(2 ** (max(1, 2**26 // launch_bytes(architecture, k, image)).bit_length() - 1), 64)
+    return lane_within(2**26, launch_bytes(architecture, k, image), 64)
 
 
 def convolve(

@@ -29,7 +29,7 @@ from numba import njit
 from sweeps.compiled import compiled
 from sweeps.networks import activations
 from sweeps.networks.activations import LIMIT, activate_row, difference_row
-from sweeps.networks.architecture import Architecture, Geometry
+from sweeps.networks.architecture import Architecture, Geometry, lane_within
 from sweeps.randomness import checked, normal_from_word, philox
 from sweeps.statistic import Networks
 
@@ -66,7 +66,7 @@ def launch_bytes(architecture: Architecture, k: int) -> int:
 
 def lane(architecture: Architecture, k: int) -> int:
     """Networks a launch, a power of two; their bits do not depend on it."""
-    return min(2 ** (max(1, 2**22 // launch_bytes(architecture, k)).bit_length() - 1), 256)
+    return lane_within(2**22, launch_bytes(architecture, k), 256)
 
 
 def geometry(vectors: np.ndarray) -> Geometry:

@@ -31,7 +31,7 @@ from scipy.linalg.lapack import dpotrf, dpstrf  # pyright: ignore[reportAttribut
 from sweeps.compiled import compiled
 from sweeps.networks import activations
 from sweeps.networks.activations import LIMIT, activate_row, difference_row
-from sweeps.networks.architecture import Architecture, Geometry
+from sweeps.networks.architecture import Architecture, Geometry, lane_within
 from sweeps.networks.gram import dot, pairs, square_of_sum
 from sweeps.randomness import normals
 from sweeps.statistic import Networks
@@ -66,7 +66,7 @@ def launch_bytes(architecture: Architecture, k: int, image: tuple[int, int, int]
 
 def lane(architecture: Architecture, k: int, image: tuple[int, int, int]) -> int:
     """Networks a launch, a power of two; their bits do not depend on it."""
-    return min(2 ** (max(1, 2**28 // launch_bytes(architecture, k, image)).bit_length() - 1), 16)
+    return lane_within(2**28, launch_bytes(architecture, k, image), 16)
 
 
 def _network(images: np.ndarray, keys, draws, a: Architecture, out: Geometry, i: int) -> None:

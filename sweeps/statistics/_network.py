@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from sweeps.inputs import sets
 from sweeps.inputs.user_images import UserImages
 from sweeps.networks import direct, gram, gram_cnn
-from sweeps.networks.architecture import Activation, Architecture, Geometry, Law, Padding, Pool
+from sweeps.networks.architecture import Activation, Architecture, Geometry, Law, Padding, Pool, lane_within
 from sweeps.statistic import Networks, Parameters
 from sweeps.theory import limit
 
@@ -176,7 +176,7 @@ class NetworkParameters(Parameters):
     @property
     def lane(self) -> int:
         module, how = self._costs()
-        return min(module.lane(*how), 2 ** (max(1, LAUNCH // self.launch_bytes).bit_length() - 1))
+        return lane_within(LAUNCH, self.launch_bytes, module.lane(*how))
 
     @model_validator(mode="after")
     def _has_inputs(self) -> Self:

@@ -24,12 +24,7 @@ STATISTIC = get("angle")
 FAMILIES = ["gaussian", "photo-raw", "photo-centred", "digits", "rectangles", "blobs"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def networks_of(n, *, key=1, varying=None, **values):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import special, stats
-from threadpoolctl import threadpool_limits
 from torch.nn import functional
 
 from sweeps.networks import direct, gram, gram_cnn
@@ -17,11 +16,7 @@ from sweeps.networks.architecture import Architecture
 from tests.sweeps.networks_of import gaussian_images, networks_of
 from tests.sweeps.test_gram import assert_one_law, inputs_of
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sampled(a, n, images, key=1):
