@@ -15,12 +15,24 @@ COUNT = 1797
 @cache
 def digits() -> np.ndarray:
     """All digits, read-only float32 (1797, 1, 8, 8)."""
-    from sklearn.datasets import load_digits
-
-    grey, _ = load_digits(return_X_y=True)
-    images = (np.asarray(grey).reshape(COUNT, 1, SIDE, SIDE) / 16).astype(np.float32)
+    images = (_loaded()[0].reshape(COUNT, 1, SIDE, SIDE) / 16).astype(np.float32)
     images.flags.writeable = False
     return images
+
+
+@cache
+def labels() -> np.ndarray:
+    """Which digits they are, read-only int64 (1797,)."""
+    found = _loaded()[1].astype(np.int64)
+    found.flags.writeable = False
+    return found
+
+
+def _loaded() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    grey, classes = load_digits(return_X_y=True)
+    return np.asarray(grey), np.asarray(classes)
 
 
 def members(count: int, index: int) -> np.ndarray:
