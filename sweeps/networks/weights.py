@@ -52,7 +52,7 @@ def _made(networks: Networks, layer: int, shape: tuple[int, int], architecture: 
         case "student":
             return _student(networks.words(layer, *shape), networks.words(SECOND + layer, *shape), architecture.freedom)
         case "orthogonal":
-            return _orthogonal(networks.normals(layer, *shape))
+            return orthogonal(networks.normals(layer, *shape))
         case "sparse":
             kept = networks.words(SECOND + layer, *shape) < architecture.density * 2.0**32
             return np.where(
@@ -80,8 +80,11 @@ def _student(radii, directions, freedom):
     return out
 
 
-def _orthogonal(normals: np.ndarray) -> np.ndarray:
-    """One matrix at a time, in memory aligned alike, as LAPACK's last bits may depend on it."""
+def orthogonal(normals: np.ndarray) -> np.ndarray:
+    """Orthogonal matrices (networks, rows, columns) of normal ones, entries of mean square 1.
+
+    One matrix at a time, in memory aligned alike, as LAPACK's last bits may depend on it.
+    """
     out = np.empty_like(normals)
     rows, columns = normals.shape[1:]
     for i, matrix in enumerate(normals):
