@@ -22,7 +22,34 @@ LAUNCH = 2**28  # bytes a launch may need, if it is of several networks
 Sampler = Literal["direct", "gram"]
 
 
-class NetworkParameters(Parameters):
+class InputParameters(Parameters):
+    """What decides the inputs of a family, see docs/inputs.md; what a family does not need is not looked at."""
+
+    correlation: float = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        description="cosine of the inputs, where the family has one to choose",
+        json_schema_extra={"unit": "1"},
+    )
+    side: int = Field(
+        32,
+        ge=1,
+        le=256,
+        description="side of the images, where the family leaves it open",
+        json_schema_extra={"unit": "pixel"},
+    )
+    cell: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="side of the squares of blobs, and of the gaps between the bands of parallel-patches",
+        json_schema_extra={"unit": "pixel"},
+    )
+    path: UserImages = Field("", description='images that inputs = "file" takes: .npy, IDX, CIFAR-10 or a folder')
+
+
+class NetworkParameters(InputParameters):
     """One random network and what it is given."""
 
     network: Literal["fnn", "cnn"] = Field("fnn", description="fully connected or convolutional network")
@@ -75,28 +102,6 @@ class NetworkParameters(Parameters):
         json_schema_extra={"unit": "layer"},
     )
     inputs: sets.Family = Field("gaussian", description="family of inputs, see docs/inputs.md")
-    correlation: float = Field(
-        0.5,
-        ge=-1,
-        le=1,
-        description="cosine of the inputs, where the family has one to choose",
-        json_schema_extra={"unit": "1"},
-    )
-    side: int = Field(
-        32,
-        ge=1,
-        le=256,
-        description="side of the images, where the family leaves it open",
-        json_schema_extra={"unit": "pixel"},
-    )
-    cell: int = Field(
-        8,
-        ge=1,
-        le=256,
-        description="side of the squares of blobs, and of the gaps between the bands of parallel-patches",
-        json_schema_extra={"unit": "pixel"},
-    )
-    path: UserImages = Field("", description='images that inputs = "file" takes: .npy, IDX, CIFAR-10 or a folder')
     sampler: Literal["auto", "direct", "gram"] = Field(
         "auto",
         description="draw weights (direct), or pre-activations given the inputs' Gram matrix (gram, for Gaussian "
@@ -190,7 +195,7 @@ class NetworkParameters(Parameters):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.network == "cnn":
-            self._check_filters()
+            check_filters(self.filter_side, self.pool_layers, self.depth, self.image)
         if self.sampler == "gram" and self.weights != "gaussian":
             raise ValueError(f'sampler "gram" is for weights "gaussian", got "{self.weights}"; use "direct" or "auto"')
         if (needed := self.launch_bytes) > LIMIT:
@@ -208,22 +213,28 @@ class NetworkParameters(Parameters):
             )
         return self
 
-    def _check_filters(self) -> None:
-        if self.filter_side % 2 == 0:
-            raise ValueError(f"filter_side must be odd, got {self.filter_side}; use {self.filter_side + 1}")
-        _, rows, columns = self.image
-        pooled = self.architecture.pool_layers
-        if rows % 2**pooled or columns % 2**pooled:
-            raise ValueError(
-                f"pool_layers {self.pool_layers} halves images {pooled} times, and {rows} x {columns} pixels cannot "
-                f"be; use fewer, or a side that is a multiple of {2**pooled}"
-            )
-        smallest = min(rows, columns) >> (pooled if pooled < self.depth else max(pooled - 1, 0))
-        if self.filter_side > smallest:
-            raise ValueError(
-                f"filter_side {self.filter_side} is larger than the image that a layer sees ({smallest} pixels); use "
-                f"a smaller one, a larger image or fewer pool_layers"
-            )
+
+def check_filters(filter_side: int, pool_layers: int, depth: int, image: tuple[int, int, int]) -> None:
+    """Refuse filters or pooling that the image of a convolutional network has no room for.
+
+    Raises:
+        ValueError: what is wrong, its value and what would be right.
+    """
+    if filter_side % 2 == 0:
+        raise ValueError(f"filter_side must be odd, got {filter_side}; use {filter_side + 1}")
+    _, rows, columns = image
+    pooled = min(pool_layers, depth)
+    if rows % 2**pooled or columns % 2**pooled:
+        raise ValueError(
+            f"pool_layers {pool_layers} halves images {pooled} times, and {rows} x {columns} pixels cannot "
+            f"be; use fewer, or a side that is a multiple of {2**pooled}"
+        )
+    smallest = min(rows, columns) >> (pooled if pooled < depth else max(pooled - 1, 0))
+    if filter_side > smallest:
+        raise ValueError(
+            f"filter_side {filter_side} is larger than the image that a layer sees ({smallest} pixels); use "
+            f"a smaller one, a larger image or fewer pool_layers"
+        )
 
 
 P = TypeVar("P", bound=NetworkParameters)
