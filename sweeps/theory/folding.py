@@ -1,81 +1,147 @@
-"""Folding of random ReLU networks along a segment: what is known in closed form.
+"""Folding of wide random networks along a path: chords against arcs.
 
-Bias-free Gaussian layers see directions only, so a segment whose end points are at angle theta_0 is an arc of
-that length. Write N_1, ..., N_L for the widths and f for the angle map of a wide ReLU layer
-(sweeps.theory.arccos).
+Activations are max(z, 0) + s min(z, 0). Weights have variance sigma_w^2 over the fan-in, biases sigma_b^2, and widths
+N_1, ..., N_L go to infinity in fixed proportions. A neuron of layer l sees the input as a vector
+    u_l = (sigma_w h_(l-1)/sqrt(N_(l-1)), sigma_b)
+and its bit differs at two inputs with probability chord/pi, the chord being the angle of their u_l; along a path it
+flips arc/pi times on average, the arc being the spherical length of u_l's curve (Crofton). Layers average over many
+neurons, so
+    r2 = sum_l N_l arc_l/pi,    r1 = max over the path of sum_l N_l chord_l/pi,    chi = 1 - r1/r2,
+with the chord from the first point. A limit, exact at no width; what is exact is in `folding_exact`.
 
-Wide networks. The arc keeps its length from layer to layer while its chord, the angle of its ends, contracts
-to f(theta_0), f(f(theta_0)), ... A neuron of layer l flips length/pi times on average, and its bit differs at
-the ends with probability chord/pi; r1 is attained at the far end. Hence
-    r1 = sum_l N_l f^(l-1)(theta_0)/pi,    r2 = theta_0/pi sum_l N_l,    chi = 1 - r1/r2.
+Chords follow the kernel map (`duals`; Neal 1996, Cho and Saul 2009): |h_l|^2/N_l = c |u_l|^2 with c = (1 + s^2)/2, and
+the angle theta of two u_l becomes arccos kappa(theta), kappa = cos(theta) + w g(theta), g(t) = sin t - t cos t.
 
-Any width, exactly. If k neurons are active, the speed of the arc after ReLU is a quotient of independent chi
-variables with k - 1 and k degrees of freedom, of mean 1 for k >= 2; a single active neuron has one direction,
-and with none the layer is dead. So, with s_l = 2^(-N_l),
-    length_l = length_(l-1) [1 - (N_l + 1) s_l],
-    deaths_l = 2 s_l N_l length_(l-1)/pi + deaths_(l-1) (1 - s_l),
-where deaths counts passages between dead and alive, at each of which half of the next layer's bits flip, all
-together:
-    E breakpoints = sum_l N_l length_(l-1)/pi,    E r2 = E breakpoints + sum_l deaths_(l-1) N_l/2.
-This is Crofton's formula layer by layer, as in Hanin & Rolnick, "Complexity of Linear Regions in Deep
-Networks", ICML 2019; the finite-width factors were derived here and are tested by simulation.
+Arcs have a closed form. g(t) = t^3/3 + ... is of third order, so an activation changes no small angle to first order:
+the spherical speed stays, and c scales the length. Hence |u_l'|^2 is multiplied by G = c sigma_w^2 at every layer, and
+|u_l|^2 = G |u_(l-1)|^2 + sigma_b^2: u_l moves as the input itself with a larger bias,
+    arc_l = angle of (sigma_w x, B_l) and (sigma_w y, B_l),    B_l^2 = sigma_b^2 (1 + 1/G + ... + G^(1-l)),
+on each straight piece, x and y its ends over sqrt(n). Without biases it is the angle of x and y at every layer, for
+every slope, and folding is the contraction of chords. With biases arc and chord both shrink; along a whole line every
+arc is pi, so that a layer of N neurons breaks N times (Hanin and Rolnick, ICML 2019: linear in the neurons).
 
-CantorNet: Lewandowski, Eghbalzadeh, Moser, "CantorNet", arXiv 2411.19713.
+Seen at n equally spaced points only, the arc is replaced by the sum of the chords between consecutive points.
+
+The bits of one layer alone give chi_l = 1 - max chord_l/arc_l. Orthogonal weights have the same limit: few entries of a
+large uniform orthogonal matrix are nearly Gaussian.
+
+r1, r2 and chi are from Lewandowski et al., TMLR 2025 (arXiv 2502.09954); the limit was derived here, and simulation
+tests it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from sweeps.theory.arccos import angle_map
+from sweeps.theory import duals
+from sweeps.theory.folding_exact import lifted
+
+GRID = 512  # intervals a straight piece on which the largest distance is looked for
 
 
-def wide_fold(widths: Sequence[int], angle: float) -> dict[str, float]:
-    """chi, r1 and r2 of a wide bias-free network, end points at `angle` in (0, pi) radians."""
-    angles = [angle]
-    for _ in widths[1:]:
-        angles.append(float(angle_map(angles[-1])))
-    r1 = float(np.dot(widths, angles)) / np.pi
-    r2 = angle * sum(widths) / np.pi
-    return {"chi": 1 - r1 / r2, "r1": r1, "r2": r2}
+@dataclass(frozen=True)
+class Law:
+    """How weights and biases are drawn, and the activation's slope below zero."""
+
+    weight_variance: float = 2.0
+    """times the fan-in"""
+    bias_variance: float = 0.0
+    slope: float = 0.0
 
 
-def sampled_chi(widths: Sequence[int], angle: float, samples: int) -> float:
-    """The chi of a wide bias-free network that `samples` equally spaced points would show."""
-    t = np.linspace(0, 1, samples)
-    x, y = 1 - t + t * np.cos(angle), t * np.sin(angle)  # the chord of two unit vectors
-    ends, steps = np.float64(angle), np.diff(np.arctan2(y, x))
-    r1 = r2 = 0.0
-    for width in widths:
-        r1 += width * ends
-        r2 += width * steps.sum()
-        ends, steps = angle_map(ends), angle_map(steps)
-    return float(1 - r1 / r2)
+HE = Law()
 
 
-def mean_breakpoints(widths: Sequence[int], angle: float) -> dict[str, float]:
-    """Exact means of breakpoints and r2 of a bias-free network of any widths, `angle` in (0, pi) radians."""
-    length, deaths, breakpoints, together = angle, 0.0, 0.0, 0.0
-    for width in widths:
-        rate, dead = width * length / np.pi, 0.5**width
-        breakpoints += rate
-        together += deaths * width / 2
-        deaths = 2 * dead * rate + deaths * (1 - dead)
-        length *= 1 - (width + 1) * dead
-    return {"breakpoints": breakpoints, "r2": breakpoints + together}
+class WideFold(NamedTuple):
+    """Of wide networks, float64 (depth,) each."""
+
+    chi: np.ndarray
+    """of the bits of layers 1 to l, as r1 and r2 are"""
+    r1: np.ndarray
+    r2: np.ndarray
+    chi_by_layer: np.ndarray
+    """of the bits of layer l alone"""
+    chords: np.ndarray
+    """between the first point and the last, radians, before the activation of layer l"""
+    arcs: np.ndarray
+    """spherical length before the activation of layer l; of a sampled path, the sum of its chords"""
 
 
-def biased_angle(angle: float, weight_variance: float, bias_variance: float) -> float:
-    """Angle of (sigma_w x, sigma_b) and (sigma_w y, sigma_b) for unit vectors x and y at `angle`."""
-    x = np.array([1.0, 0.0]) * np.sqrt(weight_variance)
-    y = np.array([np.cos(angle), np.sin(angle)]) * np.sqrt(weight_variance)
-    half = np.hypot(*(x - y)) / np.hypot(np.hypot(*(x + y)), 2 * np.sqrt(bias_variance))
-    return float(2 * np.arctan(half))
+def segment(angle: float, norms: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """Points (2, 2) of root mean squares `norms` at `angle`."""
+    directions = np.array([[1.0, 0.0], [np.cos(angle), np.sin(angle)]])
+    return np.sqrt(2) * np.asarray(norms)[:, None] * directions
 
 
-def cantornet(times: int) -> dict[str, float]:
-    """CantorNet's recursive form applied `times` times, along y = 3/4 from x = 0 to 1."""
-    r1, r2 = 2 * times + 1, 5 * 2**times - 4
-    return {"chi": 1 - r1 / r2, "r1": r1, "r2": r2}
+def wide_folds(widths: Sequence[int], points: np.ndarray, law: Law = HE, samples: int | None = None) -> WideFold:
+    """Folding of a polyline through `points` (P, inputs), as a wide network sees it; P >= 2.
+
+    With `samples` the path is seen at as many points, equally spaced from piece to piece: the i-th at place
+    (P - 1) i/(samples - 1). An interior largest distance is found to about 1e-6.
+    """
+    points, N = np.asarray(points, dtype=np.float64), np.asarray(widths, dtype=np.float64)[:, None]
+    pieces, depth = len(points) - 1, len(N)
+    path = _along(points, np.linspace(0, pieces, samples or GRID * pieces + 1))
+    away = chords(depth, path[:1], path, law)  # (depth, places)
+    length = chords(depth, path[:-1], path[1:], law).sum(1) if samples else arcs(depth, points, law)
+    r1 = np.cumsum(N * away, axis=0).max(1) / np.pi
+    r2 = np.cumsum(N[:, 0] * length) / np.pi
+    return WideFold(_chi(r1, r2), r1, r2, _chi(away.max(1), length), away[:, -1], length)
+
+
+def chords(depth: int, x: np.ndarray, y: np.ndarray, law: Law = HE) -> np.ndarray:
+    """Angles (depth, ...) of the pre-activations at inputs x and y (..., inputs), before every activation."""
+    a, b = (np.sqrt((z * z).mean(-1)) for z in (x, y))
+    theta, found = _angle(x, y), []
+    weight, bias = np.sqrt(law.weight_variance), np.sqrt(law.bias_variance)
+    kept = np.sqrt((1 + law.slope**2) / 2)
+    kind = "abs" if law.slope == -1 else "leaky-relu"
+    for _ in range(depth):
+        a, b, theta = lifted(weight * a, weight * b, theta, bias)
+        found.append(theta)
+        a, b, theta = kept * a, kept * b, duals.angle(kind, 0.0, 0.0, theta, law.slope)
+    return np.stack(found)
+
+
+def arcs(depth: int, points: np.ndarray, law: Law = HE) -> np.ndarray:
+    """Spherical lengths (depth,) of the pre-activations along the polyline through `points` (P, inputs)."""
+    gain = law.weight_variance * (1 + law.slope**2) / 2
+    biases = np.sqrt(law.bias_variance * np.cumsum(gain ** -np.arange(depth, dtype=np.float64)))
+    norms = np.sqrt(law.weight_variance * (points * points).mean(1))
+    theta = _angle(points[:-1], points[1:])
+    return np.array([lifted(norms[:-1], norms[1:], theta, bias)[2].sum() for bias in biases])
+
+
+def wide_fold(
+    widths: Sequence[int], angle: float, law: Law = HE, norms: tuple[float, float] = (1.0, 1.0)
+) -> dict[str, float]:
+    """chi, r1 and r2 of a wide network along a segment with ends of root mean squares `norms` at `angle`."""
+    found = wide_folds(widths, segment(angle, norms), law)
+    return {"chi": float(found.chi[-1]), "r1": float(found.r1[-1]), "r2": float(found.r2[-1])}
+
+
+def sampled_chi(
+    widths: Sequence[int], angle: float, samples: int, law: Law = HE, norms: tuple[float, float] = (1.0, 1.0)
+) -> float:
+    """The chi of a wide network that `samples` equally spaced points of the segment would show."""
+    return float(wide_folds(widths, segment(angle, norms), law, samples).chi[-1])
+
+
+def _chi(r1: np.ndarray, r2: np.ndarray) -> np.ndarray:
+    return np.where(r2 > 0, 1 - r1 / np.where(r2 > 0, r2, 1), 0)
+
+
+def _along(points: np.ndarray, places: np.ndarray) -> np.ndarray:
+    piece = np.minimum(places.astype(int), len(points) - 2)
+    share = (places - piece)[:, None]
+    return (1 - share) * points[piece] + share * points[piece + 1]
+
+
+def _angle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    norms = (np.sqrt((z * z).sum(-1, keepdims=True)) for z in (x, y))
+    u, v = (z / np.where(norm > 0, norm, 1) for z, norm in zip((x, y), norms, strict=True))
+    return 2 * np.arctan2(np.sqrt(((u - v) ** 2).sum(-1)), np.sqrt(((u + v) ** 2).sum(-1)))
