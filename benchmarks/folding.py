@@ -1,78 +1,54 @@
-"""Exact folds against sampling and against regioncam, on the same networks and segments, one core.
+"""Exact folds against sampling and against regioncam, on the same networks and segments.
 
-    python benchmarks/folding.py [--sizes 64x3 256x5 1024x5] [--repeats 5]
+    python benchmarks/folding.py [--sizes 64x3 256x5 1024x5] [--segments 1000 1000 24] [--repeats 5]
 
-Sampling is what published scripts do: 1000 points of the segment through the network in one batch (torch,
-float32), then Hamming distances. regioncam (PyPI, Rust, float32) tracks every breakpoint of a line too; it runs in a
-throwaway virtual environment that this script makes, as it is no dependency of the project.
-Times are CPU seconds of one thread, the best of the repeats, without drawing the network.
+Networks have 784 inputs, He weights and no biases; end points are Gaussian. Sampling is what published scripts do:
+1000 points of the segment through the network in one batch (torch, float32), then Hamming distances. regioncam (PyPI,
+Rust, float32) tracks every breakpoint of a line too.
+
+First one segment at a time, CPU seconds of one thread, the best of the repeats. Then many segments of one network on
+two cores, wall time: ours in two threads, regioncam in a Python loop in two threads or two processes, whichever is
+faster. Drawing networks and starting processes are not counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
+import multiprocessing
 import sys
-import tempfile
 import time
-import venv
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import torch
-
-from sweeps.networks.folds import fold, fold_many, pack
-
-SAMPLES = 1000
-REGIONCAM = """
-import sys, time
-import numpy as np
 from regioncam import Regioncam1D
 
-def walk(weights, x, y):
-    line = Regioncam1D(1.0)
-    line.linear((y - x)[None], (x + y) / 2)
-    for W in weights:
-        line.linear(W, np.zeros(W.shape[1], np.float32))
-        line.relu()
-    return line.num_vertices - 2
+from sweeps.networks.folds import fold_paths
+from sweeps.networks.layered import Layered, fully_connected
 
-data = np.load(sys.argv[1])
-weights = [data[f"arr_{i}"].T.astype(np.float32).copy() for i in range(len(data.files) - 1)]
-x, y = data[f"arr_{len(weights)}"].astype(np.float32)
-best = np.inf
-for _ in range(int(sys.argv[2])):
-    start = time.thread_time()
-    flips = walk(weights, x, y)
-    best = min(best, time.thread_time() - start)
-print(flips, best)
-"""
+INPUTS, SAMPLES, CORES = 784, 1000, 2
+Matrices = list[np.ndarray]
 
 
-def network(width: int, depth: int, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
-    """Bias-free He weights (out, in) on the plane and orthogonal end points (2, 2)."""
-    rng = np.random.default_rng(seed)
-    shapes = [(width, 2), *[(width, width)] * (depth - 1)]
-    return [rng.standard_normal(s) * np.sqrt(2 / s[1]) for s in shapes], np.eye(2)
-
-
-def best_time(f: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.thread_time()
-        f()
-        times.append(time.thread_time() - start)
-    return min(times)
+def draw(width: int, depth: int, segments: int) -> tuple[Layered, Matrices, np.ndarray, np.ndarray]:
+    """A network, its weights (in, out), the same packed, and end points (segments, 2, INPUTS)."""
+    rng = np.random.default_rng(0)
+    sizes = [INPUTS] + [width] * depth
+    weights = [rng.standard_normal((n, m)) * np.sqrt(2 / n) for n, m in pairwise(sizes)]
+    layered = fully_connected(INPUTS, sizes[1:])
+    packed = layered.pack(*(part for W in weights for part in ((W, np.zeros(width)), ())))
+    return layered, weights, packed, rng.standard_normal((segments, 2, INPUTS))
 
 
 @torch.inference_mode()
-def sampled(weights: list[torch.Tensor], ends: torch.Tensor, samples: int) -> tuple[float, int, int]:
-    """(chi, r1, r2) as `samples` equally spaced points show them."""
-    H = ends[0] + torch.linspace(0, 1, samples)[:, None] * (ends[1] - ends[0])
+def sampled(weights: list[torch.Tensor], ends: torch.Tensor) -> tuple[float, int, int]:
+    """(chi, r1, r2) as equally spaced points show them."""
+    H = ends[0] + torch.linspace(0, 1, SAMPLES)[:, None] * (ends[1] - ends[0])
     bits = []
     for W in weights:
-        Z = H @ W.T
+        Z = H @ W
         bits.append(Z > 0)
         H = Z.relu_()
     path = torch.cat(bits, dim=1)
@@ -81,54 +57,93 @@ def sampled(weights: list[torch.Tensor], ends: torch.Tensor, samples: int) -> tu
     return (1 - r1 / r2 if r2 else 0.0), r1, r2
 
 
-def regioncam_python(folder: Path) -> Path:
-    """A virtual environment with regioncam in it."""
-    venv.create(folder / "venv", with_pip=True)
-    python = folder / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "regioncam", "numpy"], check=True)
-    return python
+def tracked(weights: Matrices, ends: np.ndarray) -> list[int]:
+    """Breakpoints that regioncam finds on segments (n, 2, INPUTS), all float32."""
+    zeros, found = np.zeros(weights[-1].shape[1], np.float32), []
+    for x, y in ends:
+        line = Regioncam1D(1.0)
+        line.linear((y - x)[None], (x + y) / 2)
+        for W in weights:
+            line.linear(W, zeros)
+            line.relu()
+        found.append(line.num_vertices - 2)
+    return found
 
 
-def regioncam(python: Path, folder: Path, weights, ends, repeats: int) -> tuple[int, float]:
-    """Breakpoints and seconds."""
-    np.savez(folder / "network.npz", *weights, ends)
-    command = [python, "-c", REGIONCAM, folder / "network.npz", str(repeats)]
-    flips, seconds = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    return int(flips), float(seconds)
+def exact(layered: Layered, packed: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    return fold_paths(layered, packed[None], np.zeros(len(ends), np.int64), ends).r2
+
+
+def best(f: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
+    times = []
+    for _ in range(repeats):
+        start = clock()
+        f()
+        times.append(clock() - start)
+    return min(times)
+
+
+def one(size: str, repeats: int) -> str:
+    """A row of the table of single segments."""
+    layered, weights, packed, ends = draw(*map(int, size.split("x")), 1)
+    tensors, corners = [torch.tensor(W, dtype=torch.float32) for W in weights], torch.tensor(ends[0]).float()
+    singles, singles_ends = [W.astype(np.float32) for W in weights], ends.astype(np.float32)
+    flips, seen, theirs = exact(layered, packed, ends)[0], sampled(tensors, corners)[2], tracked(singles, singles_ends)
+    _agree(size, [flips], theirs)
+    calls = (
+        lambda: exact(layered, packed, ends),
+        lambda: sampled(tensors, corners),
+        lambda: tracked(singles, singles_ends),
+    )
+    ours, sampling, rust = (1e3 * best(call, repeats, time.thread_time) for call in calls)
+    return (
+        f"| {size} | {ours:.3g} | {sampling:.3g} | {sampling / ours:.1f} | {rust:.3g} | {rust / ours:.1f} "
+        f"| {flips:.0f} | {seen} | {theirs[0]} |"
+    )
+
+
+def many(size: str, segments: int, repeats: int) -> str:
+    """A row of the table of batches."""
+    layered, weights, packed, ends = draw(*map(int, size.split("x")), segments)
+    singles, singles_ends = [W.astype(np.float32) for W in weights], ends.astype(np.float32)
+    halves, singles_halves = np.array_split(ends, CORES), np.array_split(singles_ends, CORES)
+    fork = multiprocessing.get_context("forkserver")
+    with ThreadPoolExecutor(CORES) as threads, ProcessPoolExecutor(CORES, fork) as processes:
+        ours = best(lambda: _spread(threads, exact, [(layered, packed, half) for half in halves]), repeats, time.time)
+        work = [(singles, half) for half in singles_halves]
+        _spread(processes, tracked, [(singles, half[:1]) for half in singles_halves])
+        rust = [best(lambda p=pool: _spread(p, tracked, work), repeats, time.time) for pool in (threads, processes)]
+    _agree(size, exact(layered, packed, ends[:4]), tracked(singles, singles_ends[:4]))
+    each = [1e3 * seconds / segments for seconds in (ours, *rust)]
+    return f"| {size} | {segments} | {each[0]:.3g} | {each[1]:.3g} | {each[2]:.3g} | {min(each[1:]) / each[0]:.1f} |"
+
+
+def _spread(pool: Executor, f: Callable[..., object], work: Iterable[tuple]) -> None:
+    for future in [pool.submit(f, *arguments) for arguments in work]:
+        future.result()
+
+
+def _agree(size: str, ours: Iterable[float], theirs: Iterable[int]) -> None:
+    for flips, found in zip(ours, theirs, strict=True):
+        if abs(flips - found) > 0.01 * flips:
+            sys.exit(f"{size}: {flips:.0f} flips here, {found} by regioncam; they should agree to float32 rounding")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=["64x3", "256x5", "1024x5"], help="width x depth")
+    parser.add_argument("--segments", nargs="+", type=int, default=[1000, 1000, 24], help="of a batch, for each size")
     parser.add_argument("--repeats", type=int, default=5, help="times each is timed; the best counts")
-    parser.add_argument("--python", type=Path, help="a Python that has regioncam; default: make one")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        python = options.python or regioncam_python(folder)
-        print("| network | exact, ms | sampling, ms | ratio | regioncam, ms | ratio | flips | sampled | regioncam |")
-        print("|---|---|---|---|---|---|---|---|---|")
-        for size in options.sizes:
-            width, depth = map(int, size.split("x"))
-            weights, ends = network(width, depth)
-            packed, widths, points = pack(weights, [np.zeros(len(W)) for W in weights], *ends)
-            tensors = [torch.tensor(W, dtype=torch.float32) for W in weights]
-            corners = torch.tensor(ends, dtype=torch.float32)
-            found = fold(weights, [np.zeros(len(W)) for W in weights], *ends)
-            _, _, seen = sampled(tensors, corners, SAMPLES)
-            ours = best_time(lambda p=packed, w=widths, e=points: fold_many(p[None], w, e[None]), options.repeats)
-            theirs = best_time(lambda t=tensors, c=corners: sampled(t, c, SAMPLES), options.repeats)
-            flips, rust = regioncam(python, folder, weights, ends, options.repeats)
-            print(
-                f"| {size} | {1e3 * ours:.3f} | {1e3 * theirs:.2f} | {theirs / ours:.1f} | {1e3 * rust:.2f} "
-                f"| {rust / ours:.1f} | {found.r2:.0f} | {seen} | {flips} |",
-                flush=True,
-            )
-            if abs(flips - found.r2) > 0.01 * found.r2:
-                sys.exit(
-                    f"{size}: {found.r2:.0f} flips here, {flips} by regioncam; they should agree to float32 rounding"
-                )
+    print("| network | exact, ms | sampling, ms | ratio | regioncam, ms | ratio | flips | sampled | regioncam |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for size in options.sizes:
+        print(one(size, 4 * options.repeats), flush=True)
+    print("\n| network | segments | exact, ms each | regioncam, two threads | regioncam, two processes | ratio |")
+    print("|---|---|---|---|---|---|")
+    for size, segments in zip(options.sizes, options.segments, strict=True):
+        print(many(size, segments, options.repeats), flush=True)
 
 
 if __name__ == "__main__":

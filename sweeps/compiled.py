@@ -16,8 +16,10 @@ from functools import cache
 from typing import Any
 
 import numba
+from numba import extending
 from numba.core import config
 
+intrinsic: Any = extending.intrinsic  # what it makes is called without the typing context
 CONFIG: Any = config  # made from the environment, so that pyright does not know what is in it
 
 

@@ -1,37 +1,26 @@
-"""Folds of a ReLU network along a straight segment: every breakpoint, exactly, without sampling.
+"""Folds of piecewise linear networks along straight or broken lines: every breakpoint, exactly, without sampling.
 
-The activation pattern of a point holds one bit a hidden neuron, 1 where its pre-activation is positive. Along
-a segment the pattern changes at finitely many places; with pi_1, pi_2, ... the patterns met and d_H Hamming's
-distance,
-    r1 = max_i d_H(pi_1, pi_i),   r2 = sum_i d_H(pi_i, pi_{i+1}),   chi = 1 - r1/r2  (0 where r2 = 0).
+sweeps.networks.walk finds the flips of the activation pattern and the lengths of the hidden curves, and
+sweeps.networks.fold_measures what follows from the flips, such as the space folding measure chi = 1 - r1/r2 of
 Lewandowski, Eghbalzadeh, Heinzl, Pisoni, Moser, "On Space Folds of ReLU Neural Networks", TMLR 2025.
-
-The walk goes layer by layer and keeps rows: the places t in [0, 1] where an earlier layer breaks, and the
-layer's pre-activations there. They are affine between rows, so a neuron crosses zero at most once between two
-(Sotoudeh & Thakur, "Computing Linear Restrictions of Neural Networks", NeurIPS 2019). For the next layer
-    - a row is multiplied by the weights: O(N^2);
-    - a crossing found at this very layer bends the next pre-activations by a multiple of one weight vector
-      only, so its new row follows from the neighbours by two updates: O(N).
-A breakpoint so costs its first full product only two layers on.
-
-Signs at rows decide everything. Between rows a bit is 1 where one of the two values is positive, and flips
-at the crossing if the other is negative. Values below TOLERANCE of the largest they could be are exactly 0,
-and flips less than TOLERANCE of the segment apart are one transition, so neurons that vanish on a whole
-stretch and segments through the origin come out as in exact arithmetic. Every sum has a fixed order and fused
-multiply-adds: a network gives the same bits on every machine, alone or among others.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from sweeps.compiled import compiled
-from sweeps.networks.sparse_product import fma, sparse_product
+from sweeps.networks.fold_measures import KINDS, in_order, measure_paths
+from sweeps.networks.layered import ACTIVATION, Activation, Convolution, Dense, Layered, fully_connected
+from sweeps.networks.sparse_product import LINE, ROWS
+from sweeps.networks.walk import panels_size, walk_paths
 
-TOLERANCE = 1e-12
+BATCH = 256  # paths whose flips are kept at once
+MULTIPLY_SECONDS, ROW_SECONDS = 4e-11, 5e-9
+TOGETHER, MOST = 2**16, 2**20  # values that the rows of paths walked together should have, and may have at most
 
 
 class Fold(NamedTuple):
@@ -44,10 +33,57 @@ class Fold(NamedTuple):
     """places where the pattern changes; r2 less the flips that coincide"""
 
 
+class Folds(NamedTuple):
+    """What many paths meet, float64 over paths; NaN where the network or a point is not finite.
+
+    Patterns are those of the open pieces between breakpoints, so the ends' are those just inside.
+    """
+
+    chi: np.ndarray
+    r1: np.ndarray
+    r2: np.ndarray
+    chi_reversed: np.ndarray
+    """chi of the path walked backwards"""
+    breakpoints: np.ndarray
+    regions: np.ndarray
+    """different patterns met"""
+    chi_sampled: np.ndarray
+    """chi as equally spaced points show it, where a neuron that is 0 has the bit 0; NaN for fewer than 2"""
+    chi_subset: np.ndarray
+    """chi of some neurons alone"""
+    by_layer: np.ndarray
+    """(paths, layers): chi of one hidden layer alone; NaN beyond the last, as in the following"""
+    to_layer: np.ndarray
+    """(paths, layers): chi of the hidden layers up to this one"""
+    arcs: np.ndarray
+    """(paths, layers): spherical length of the curve of a hidden layer's activations, in radians; 0 where it is dead"""
+    lengths: np.ndarray
+    """(paths, layers): Euclidean length of the same"""
+    interaction: np.ndarray
+    """(paths, joins): |chi - chi of the first part - chi of the second|, the path cut at j/(joins + 1) of it, j >= 1"""
+
+
+class Walk(NamedTuple):
+    """One path through P points; place i is point i."""
+
+    places: np.ndarray
+    """(flips,) sorted in [0, P - 1]"""
+    neurons: np.ndarray
+    """(flips,) numbered through the hidden layers"""
+    rises: np.ndarray
+    """(flips,) whether the bit becomes 1"""
+    arcs: np.ndarray
+    """(hidden layers,) spherical lengths in radians"""
+    lengths: np.ndarray
+    """(hidden layers,)"""
+
+
 def fold(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], start, end) -> Fold:
-    """The fold of the segment from `start` to `end`; hidden layers only, weights (out, in), biases (out,)."""
-    flat, widths, ends = pack(weights, biases, start, end)
-    return Fold(*fold_many(flat[None], widths, ends[None])[0].tolist())
+    """The fold of the segment from `start` to `end`; ReLU, hidden layers only, weights (out, in), biases (out,)."""
+    layered, network = _of_matrices(weights, biases)
+    points = np.array([[start, end]], dtype=np.float64)
+    found = fold_paths(layered, network[None], np.zeros(1, np.int64), points)
+    return Fold(*(float(values[0]) for values in (found.chi, found.r1, found.r2, found.breakpoints)))
 
 
 def flips(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], start, end):
@@ -56,191 +92,126 @@ def flips(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], start, en
     Raises:
         ValueError: the network or an end point is not finite.
     """
-    places, neurons, finite = _walk(*pack(weights, biases, start, end))
-    if not finite:
-        raise ValueError("the network or an end point is not finite")
-    return places, neurons
+    layered, network = _of_matrices(weights, biases)
+    found = walk_path(layered, network, np.array([start, end], dtype=np.float64))
+    return found.places, found.neurons
 
 
-def pack(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], start, end):
-    """One network as the kernel wants it: each layer's transposed weights, then its biases, in one row."""
-    parts = [np.ravel(part) for W, b in zip(weights, biases, strict=True) for part in (np.transpose(W), b)]
-    widths = np.array([np.shape(weights[0])[1], *(len(b) for b in biases)])
-    return np.concatenate(parts).astype(np.float64), widths, np.array([start, end], dtype=np.float64)
+def walk_path(layered: Layered, network: np.ndarray, points: np.ndarray) -> Walk:
+    """The walk of one packed network (size,) along points (P, inputs).
 
-
-@compiled
-def fold_many(networks, widths, ends):
-    """Folds (networks, 4) of packed float64 networks (networks, size) on end points (networks, 2, in)."""
-    out = np.full((len(networks), 4), np.nan)
-    for i in range(len(networks)):
-        places, neurons, finite = _walk(networks[i], widths, ends[i])
-        if finite:
-            out[i, 0], out[i, 1], out[i, 2], out[i, 3] = _ranges(places, neurons, widths[1:].sum())
-    return out
-
-
-@compiled
-def _ranges(places, neurons, total):
-    """(chi, r1, r2, breakpoints) of flips in order of place."""
-    changed = np.zeros(total, np.bool_)  # against the first pattern
-    before = np.zeros(total, np.bool_)  # the same, before this transition
-    r1, r2, breakpoints, distance = 0, 0, 0, 0
-    i = 0
-    while i < len(places):
-        stop = i + 1
-        changed[neurons[i]] ^= True
-        while stop < len(places) and places[stop] - places[stop - 1] <= TOLERANCE:
-            changed[neurons[stop]] ^= True
-            stop += 1
-        step = 0
-        for k in range(i, stop):
-            j = neurons[k]
-            if changed[j] != before[j]:
-                before[j] = changed[j]
-                step += 1
-                distance += 1 if changed[j] else -1
-        r1 = max(r1, distance)
-        r2 += step
-        breakpoints += step > 0
-        i = stop
-    return (1 - r1 / r2 if r2 else 0.0), r1, r2, breakpoints
-
-
-@compiled
-def _walk(network, widths, ends):
-    """All flips of a packed network: places in order, neurons, and whether every number was finite."""
-    places, neurons = np.empty(0), np.empty(0, np.int64)
-    t = np.array([0.0, 1.0])
-    H = ends
-    crossings = _no_crossings(len(t))
-    offset, numbered = 0, 0
-    for layer in range(1, len(widths)):
-        n, m = widths[layer - 1], widths[layer]
-        W = network[offset : offset + n * m].reshape(n, m)
-        b = network[offset + n * m : offset + (n + 1) * m]
-        tolerance = TOLERANCE * _largest(H, W, b)
-        if not np.isfinite(tolerance.sum() + ends.sum()):
-            return places, neurons, False
-        t, Z = _insert(t, sparse_product(H, W, b), W, crossings)
-        _snap(Z, tolerance)
-        crossings = _find_crossings(Z)
-        zero_row, zero_neuron = _flips_at_rows(Z)
-        interval, neuron, fraction, _, _ = crossings
-        inside = t[interval] + fraction * (t[interval + 1] - t[interval])
-        places = np.concatenate((places, inside, t[zero_row]))
-        neurons = np.concatenate((neurons, neuron + numbered, zero_neuron + numbered))
-        H = np.maximum(Z, 0.0)
-        offset += (n + 1) * m
-        numbered += m
-    order = np.argsort(places, kind="mergesort")
-    return places[order], neurons[order], True
-
-
-@compiled
-def _largest(H, W, b):
-    """Largest absolute value each next pre-activation could take, given the hidden rows H (rows, n)."""
-    most = np.zeros(len(W))
-    for i in range(len(H)):
-        for k in range(len(W)):
-            most[k] = max(most[k], abs(H[i, k]))
-    bound = np.abs(b)
-    for k in range(len(W)):
-        for j in range(len(b)):
-            bound[j] += abs(W[k, j]) * most[k]
-    return bound
-
-
-@compiled
-def _snap(Z, tolerance):
-    for i in range(Z.shape[0]):
-        for j in range(Z.shape[1]):
-            Z[i, j] = Z[i, j] if abs(Z[i, j]) > tolerance[j] else 0.0
-
-
-@compiled
-def _no_crossings(rows):
-    nothing = np.empty(0, np.int64)
-    return nothing, nothing, np.empty(0), np.empty(0), np.zeros(rows, np.int64)
-
-
-@compiled
-def _find_crossings(Z):
-    """Zeros between rows: interval, neuron, place in it, change of slope; and the first of each interval.
-
-    Sorted by interval and place. ReLU bends by |z_1 - z_0| whichever way the neuron crosses.
+    Raises:
+        ValueError: the network or a point is not finite.
     """
-    rows, m = Z.shape
-    first = np.zeros(rows, np.int64)
-    for i in range(rows - 1):
-        count = 0
-        for j in range(m):
-            count += (Z[i, j] > 0) & (Z[i + 1, j] < 0) | (Z[i, j] < 0) & (Z[i + 1, j] > 0)
-        first[i + 1] = first[i] + count
-    total = first[rows - 1]
-    interval, neuron = np.empty(total, np.int64), np.empty(total, np.int64)
-    fraction, bend = np.empty(total), np.empty(total)
-    for i in range(rows - 1):
-        lo, hi = first[i], first[i + 1]
-        if lo == hi:
+    networks, points = _float64(network)[None], _float64(points)[None]
+    one = np.zeros(1, np.int64)
+    _check(layered, networks, one, points)
+    program, slope = _hidden_program(layered), float(layered.slope)
+    room = np.empty(panels_size(program) + LINE)
+    found, arcs, lengths, finite = walk_paths(program, slope, networks, one, points, 1, room)
+    if not finite[0]:
+        raise ValueError("the network or a point is not finite")
+    _, places, codes = in_order(found, 1)
+    return Walk(places, codes // 2, codes % 2 == 1, arcs[0], lengths[0])
+
+
+def fold_paths(
+    layered: Layered,
+    networks: np.ndarray,
+    of_network: np.ndarray,
+    points: np.ndarray,
+    *,
+    layers: int = 0,
+    joins: int = 0,
+    subset: np.ndarray | None = None,
+    samples: int = 0,
+) -> Folds:
+    """Folds of paths through `points` (paths, P, inputs), path i in the packed network networks[of_network[i]].
+
+    `subset`, bool (neurons,) or (paths, neurons), says whose bits are in chi_subset; without it all are. Images are
+    flattened in the order channel, row, column. What a path gives does not depend on which others there are.
+    """
+    networks, points = _float64(networks), _float64(points)
+    of_network = np.asarray(of_network, np.int64)
+    _check(layered, networks, of_network, points)
+    hidden, paths, P = np.array(layered.hidden, np.int64), len(points), points.shape[1]
+    program, slope, together = _hidden_program(layered), float(layered.slope), _together(layered, P)
+    room, order = np.empty(panels_size(program) + LINE), np.argsort(of_network, kind="stable")
+    some = _subset(subset, paths, int(hidden.sum()))
+    numbers, interaction = np.full((paths, KINDS), np.nan), np.full((paths, joins), np.nan)
+    by_layer, to_layer, arcs, lengths = np.full((4, paths, layers), np.nan)
+    for first in range(0, paths, BATCH):  # in order of network
+        batch = slice(first, min(first + BATCH, paths))
+        which = order[batch]
+        walks = walk_paths(program, slope, networks, of_network[which], points[which], together, room)
+        out = numbers[batch], by_layer[batch], to_layer[batch], interaction[batch], arcs[batch], lengths[batch]
+        measure_paths(walks, P - 1.0, hidden, some[which], samples, *out)
+    back = np.argsort(order)
+    columns = np.ascontiguousarray(numbers[back].T)
+    return Folds(*columns, *(values[back] for values in (by_layer, to_layer, arcs, lengths, interaction)))
+
+
+def seconds(layered: Layered, segments: int, flips: float) -> float:
+    """Of a path of so many segments, on one core, if each flips a share `flips` of the neurons."""
+    rows, new, total = segments + 1.0, 0.0, 1e-5  # `new`: of the layer before
+    for layer, before, blocks, after in zip(
+        layered.layers, layered.shapes, layered.blocks, layered.shapes[1:], strict=False
+    ):
+        if isinstance(layer, Activation):
+            rows, new = rows + new, segments * flips * math.prod(after)
+            total += 2e-6 + ROW_SECONDS * rows * math.prod(after) + 1e-7 * new
             continue
-        at = lo
-        for j in range(m):
-            z0, z1 = Z[i, j], Z[i + 1, j]
-            if (z0 > 0) & (z1 < 0) | (z0 < 0) & (z1 > 0):
-                interval[at], neuron[at], fraction[at], bend[at] = i, j, z0 / (z0 - z1), abs(z1 - z0)
-                at += 1
-        if hi - lo > 1:
-            order = lo + np.argsort(fraction[lo:hi], kind="mergesort")
-            neuron[lo:hi], fraction[lo:hi], bend[lo:hi] = neuron[order], fraction[order], bend[order]
-    return interval, neuron, fraction, bend, first
+        if isinstance(layer, Convolution):
+            rows, new = rows + new, 0.0
+            total += MULTIPLY_SECONDS * rows * math.prod(after) * blocks[0][0]
+        elif blocks and isinstance(layer, Dense):
+            total += MULTIPLY_SECONDS * max(rows, 2 if rows < 3 else ROWS / 2) * math.prod(blocks[0]) / 2
+        total += ROW_SECONDS * (rows + new) * math.prod(before)
+    return total
 
 
-@compiled
-def _flips_at_rows(Z):
-    """Neurons exactly 0 at a row and positive on one side of it only: (rows, neurons)."""
-    rows, neurons = [], []
-    for i in range(1, len(Z) - 1):
-        zeros = 0
-        for j in range(Z.shape[1]):
-            zeros += Z[i, j] == 0
-        if zeros:
-            for j in range(Z.shape[1]):
-                if Z[i, j] == 0 and (Z[i - 1, j] > 0) != (Z[i + 1, j] > 0):
-                    rows.append(i)
-                    neurons.append(j)
-    return np.array(rows, np.int64), np.array(neurons, np.int64)
+def _together(layered: Layered, P: int) -> int:
+    """Paths of one network to walk at once: for enough rows of points to fill blocks of the product, if they fit."""
+    rows, values = P, 0
+    for layer, shape in zip(layered.layers, layered.shapes[1:], strict=True):
+        values = max(values, rows * math.prod(shape))
+        rows += (P - 1) * math.prod(shape) // 2 if isinstance(layer, Activation) else 0
+    return max(ROWS // P if ROWS * values < MOST else 1, TOGETHER // max(values, 1), 1)
 
 
-@compiled
-def _insert(t, Z, W, crossings):
-    """Rows with the previous layer's crossings among them: places (rows,), pre-activations (rows, m)."""
-    _, neuron, fraction, bend, first = crossings
-    rows, m = Z.shape
-    places = np.empty(rows + len(neuron))
-    out = np.empty((rows + len(neuron), m))
-    slope = np.empty(m)
-    for i in range(rows):
-        at = i + first[i]
-        places[at] = t[i]
-        out[at] = Z[i]
-        if i == rows - 1 or first[i] == first[i + 1]:
-            continue
-        slope[:] = Z[i + 1] - Z[i]
-        for k in range(first[i], first[i + 1]):
-            _add(slope, -bend[k] * (1 - fraction[k]), W[neuron[k]])
-        done = 0.0
-        for k in range(first[i], first[i + 1]):
-            at += 1
-            places[at] = t[i] + fraction[k] * (t[i + 1] - t[i])
-            out[at] = out[at - 1]
-            _add(out[at], fraction[k] - done, slope)
-            _add(slope, bend[k], W[neuron[k]])
-            done = fraction[k]
-    return places, out
+def _float64(values) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=np.float64)
 
 
-@compiled
-def _add(z, a, x):
-    for j in range(len(z)):
-        z[j] = fma(a, x[j], z[j])  # pyright: ignore[reportCallIssue]
+def _check(layered: Layered, networks: np.ndarray, of_network: np.ndarray, points: np.ndarray) -> None:
+    inputs, paths = math.prod(layered.image), len(points)
+    if networks.ndim != 2 or networks.shape[1] != layered.size:
+        raise ValueError(f"networks must have shape (networks, {layered.size}), got {networks.shape}")
+    if points.ndim != 3 or points.shape[1] < 2 or points.shape[2] != inputs:
+        raise ValueError(f"points must have shape (paths, 2 or more, {inputs}), got {points.shape}")
+    if of_network.shape != (paths,) or (paths and not 0 <= of_network.min() <= of_network.max() < len(networks)):
+        raise ValueError(
+            f"of_network must say for each of {paths} paths which of the {len(networks)} networks it is in"
+        )
+
+
+def _subset(subset: np.ndarray | None, paths: int, neurons: int) -> np.ndarray:
+    if subset is None:
+        return np.ones((paths, neurons), np.bool_)
+    some = np.asarray(subset, np.bool_)
+    if some.shape not in ((neurons,), (paths, neurons)):
+        raise ValueError(f"subset must have shape ({neurons},) or ({paths}, {neurons}), got {some.shape}")
+    return np.broadcast_to(some, (paths, neurons))
+
+
+def _of_matrices(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> tuple[Layered, np.ndarray]:
+    layered = fully_connected(np.shape(weights[0])[1], [len(b) for b in biases])
+    parameters = [part for W, b in zip(weights, biases, strict=True) for part in ((np.transpose(W), b), ())]
+    return layered, layered.pack(*parameters)
+
+
+def _hidden_program(layered: Layered) -> np.ndarray:
+    """Up to the last activation."""
+    program = layered.program
+    last = np.flatnonzero(program[:, 0] == ACTIVATION)
+    return program[: last[-1] + 1 if len(last) else 0]

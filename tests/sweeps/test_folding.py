@@ -5,12 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sweeps import randomness
-from sweeps.networks.folds import flips, fold, fold_many
+from sweeps.networks.folds import flips, fold, fold_paths
+from sweeps.networks.layered import fully_connected
 from sweeps.networks.sparse_product import sparse_product
-from sweeps.statistic import Networks, Points
-from sweeps.statistics.folding import STATISTIC, FoldingParameters
+from sweeps.theory import cantornet as cantornet_theory
 from sweeps.theory import folding as theory
+from sweeps.theory import folding_exact
 from sweeps.theory.arccos import angle_map, kappa1
 
 
@@ -35,7 +35,9 @@ def he_folds(seed, widths, angle, networks, bias_variance=0.0):
         parts.append(rng.standard_normal((networks, n * m)) * np.sqrt(2 / n))
         parts.append(rng.standard_normal((networks, m)) * np.sqrt(bias_variance))
     ends = np.sqrt(2) * np.array([[1.0, 0.0], [np.cos(angle), np.sin(angle)]])
-    return fold_many(np.concatenate(parts, 1), np.array([2, *widths]), np.tile(ends, (networks, 1, 1)))
+    packed, paths = np.concatenate(parts, 1), np.tile(ends, (networks, 1, 1))
+    found = fold_paths(fully_connected(2, widths), packed, np.arange(networks), paths)
+    return np.stack([found.chi, found.r1, found.r2, found.breakpoints], axis=1)
 
 
 def patterns(weights, biases, points):
@@ -97,7 +99,7 @@ def within(sample, expected, errors=4):
 @pytest.mark.parametrize("times", range(1, 6))
 def test_cantornet_is_exact(times):
     found = fold(*cantornet(times), [0, 0.75], [1, 0.75])
-    expected = theory.cantornet(times)
+    expected = cantornet_theory.published(times)
     assert (found.r1, found.r2) == (2 * times + 1, 5 * 2**times - 4)
     assert (found.chi, found.r1, found.r2) == (expected["chi"], expected["r1"], expected["r2"])
     assert fold(*cantornet(times), [1, 0.75], [0, 0.75]).r2 == found.r2
@@ -155,7 +157,7 @@ def test_one_hidden_layer_is_binomial_and_never_folds():
     width, angle, bias_variance = 50, 1.0, 0.7
     chi, r1, r2, breakpoints = he_folds(0, [width], angle, 20_000, bias_variance).T
     p = math.acos((2 * math.cos(angle) + bias_variance) / (2 + bias_variance)) / math.pi
-    assert theory.biased_angle(angle, 2, bias_variance) == pytest.approx(p * math.pi)
+    assert folding_exact.biased_angle(angle, 2, bias_variance) == pytest.approx(p * math.pi)
     assert not chi.any()
     assert (r1 == r2).all()
     assert (breakpoints == r2).all()
@@ -202,7 +204,7 @@ def test_sampled_chi_of_wide_networks():
 )
 def test_mean_breakpoints_are_exact_at_any_width(widths, angle):
     _, _, r2, breakpoints = he_folds(11, widths, angle, 40_000).T
-    expected = theory.mean_breakpoints(widths, angle)
+    expected = folding_exact.mean_breakpoints(widths, angle)
     assert within(breakpoints, expected["breakpoints"])
     assert within(r2, expected["r2"])
 
@@ -262,26 +264,6 @@ def test_scaling_changes_nothing():
         assert fold(weights, biases, scale * x, scale * y) == expected
 
 
-def networks(angles, draws, width=20, depth=3, bias_variance=0.0):
-    values = [
-        FoldingParameters(width=width, depth=depth, angle=a, bias_variance=bias_variance).model_dump() for a in angles
-    ]
-    keys = np.array([randomness.key(0, "folding", v) for v in values], dtype=np.uint64)
-    varying = {"angle": np.array(angles), "bias_variance": np.full(len(angles), bias_variance)}
-    points = Points({"width": width, "depth": depth}, varying, len(angles))
-    return Networks(points, keys, np.asarray(draws, dtype=np.uint64))
-
-
-@pytest.mark.parametrize("bias_variance", [0.0, 0.4])
-def test_a_network_gives_the_same_bits_in_any_batch(bias_variance):
-    angles, draws = [0.5] * 6 + [1.5] * 5, [*range(6), *range(5)]
-    together = STATISTIC.sample(networks(angles, draws, bias_variance=bias_variance), "cpu")
-    for lo, hi in [(0, 1), (1, 4), (4, 9), (9, 11)]:
-        part = STATISTIC.sample(networks(angles[lo:hi], draws[lo:hi], bias_variance=bias_variance), "cpu")
-        for name, values in part.items():
-            assert values.tobytes() == together[name][lo:hi].tobytes()
-
-
 def test_a_network_gives_the_same_bits_at_any_address():
     weights, biases = he_network(np.random.default_rng(8), [2, 37, 29, 41], 0.1)
     expected = flips(weights, biases, [1, 0], [0, 1])
@@ -291,33 +273,6 @@ def test_a_network_gives_the_same_bits_at_any_address():
             copy[:] = W
         found = flips(moved, biases, [1, 0], [0, 1])
         assert all(a.tobytes() == b.tobytes() for a, b in zip(expected, found, strict=True))
-
-
-@pytest.mark.parametrize("depth", [1, 2, 4])
-def test_statistic_agrees_with_its_theory(depth):
-    sample = networks([1.2] * 4000, range(4000), width=12, depth=depth)
-    found = STATISTIC.sample(sample, "cpu")
-    expected = STATISTIC.theory(sample.points.take(np.array([0])))
-    assert set(found) == set(expected) == {o.name for o in STATISTIC.outcomes}
-    assert within(found["breakpoints"], expected["breakpoints"][0])
-    assert within(found["r2"], expected["r2"][0])
-    np.testing.assert_array_equal(found["folded"], found["chi"] > 0)
-    if depth == 1:
-        assert not found["chi"].any()
-        assert (expected["chi"][0], expected["folded"][0]) == (0, 0)
-
-
-def test_biased_statistic_has_the_binomial_first_layer():
-    sample = networks([1.2] * 4000, range(4000), width=12, depth=1, bias_variance=0.7)
-    found = STATISTIC.sample(sample, "cpu")
-    assert within(found["r2"], STATISTIC.theory(sample.points.take(np.array([0])))["r2"][0])
-
-
-def test_parameters_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="GiB"):
-        FoldingParameters(width=10**5, depth=10)
-    with pytest.raises(ValueError, match="angle"):
-        FoldingParameters(width=3, depth=2, angle=math.pi)
 
 
 def test_angle_map_and_kernel_are_one_map_at_full_precision():
