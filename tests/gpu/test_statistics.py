@@ -24,6 +24,31 @@ from tests.sweeps.networks_of import networks_of
 
 ULP = 2.0**-24  # of a float32 just below 1
 OF_INPUTS = dict.fromkeys(("cosine_in", "alignment", "lower_bound", "upper_bound"), 0)
+FOLDS = (
+    "chi",
+    "folded",
+    "chi_if_folded",
+    "breakpoints",
+    "r1",
+    "r2",
+    "regions",
+    "chi_reversed",
+    "chi_sampled",
+    "chi_subset",
+    "chi_to_layer",
+    "chi_of_layer",
+    "interaction",
+)
+TRAINED = (
+    *(name + end for name in ("phi", "folded", "chi", "phi_sampled", "breakpoints") for end in ("", "_untrained")),
+    "phi_gain",
+    "folded_gain",
+    "chi_gain",
+    "chi_of_layer",
+    "chi_of_layer_untrained",
+    "accuracy",
+    "training_accuracy",
+)
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, float]]] = {
     "convolutional": (
         "angle",
@@ -70,11 +95,23 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, float]]] =
             "max_stretch": 2**14 * ULP,
         },
     ),
+    "cantornet": (
+        "cantornet",
+        {"form": ["recursive", "three", "four"], "times": [1, 4]},
+        {"segment": "random"},
+        {"chi": 0, "folded": 0, "r1": 0, "r2": 0, "breakpoints": 0, "regions": 0, "chi_sampled": 0},
+    ),
     "folding": (
         "folding",
         {"width": [8, 40], "angle": [0.5, 2.0], "bias_variance": [0.0, 1.0]},
-        {"depth": 4},
-        {"chi": 0, "folded": 0, "breakpoints": 0, "r1": 0, "r2": 0},
+        {"depth": 4, "layers": 4},
+        dict.fromkeys((*FOLDS, "arc", "length"), 0),
+    ),
+    "trained": (
+        "trained_folding",
+        {"learning_rate": [0.001, 0.003], "network": ["fnn", "cnn"]},
+        {"width": 6, "depth": 2, "epochs": 1, "examples": 200, "paths": 10, "layers": 2},
+        {**dict.fromkeys(TRAINED, 0), "loss": 4 * ULP},
     ),
     "injectivity": (
         "injectivity",
@@ -129,11 +166,11 @@ def summed_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrix products 8 terms at a time, the last ones first."""
     bmm = torch.bmm
 
-    def blocked(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def blocked(a: torch.Tensor, b: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         total = torch.zeros(len(a), a.shape[1], b.shape[2])
         for start in reversed(range(0, a.shape[2], 8)):
             total = total + bmm(a[:, :, start : start + 8].contiguous(), b[:, start : start + 8].contiguous())
-        return total
+        return total if out is None else out.copy_(total)
 
     monkeypatch.setattr(torch, "bmm", blocked)
 
@@ -172,7 +209,9 @@ def test_folding_does_not_feel_the_last_bit_of_its_end_points(monkeypatch: pytes
     cos, sin = np.cos, np.sin
     monkeypatch.setattr(np, "cos", lambda x: np.nextafter(cos(x), 9))
     monkeypatch.setattr(np, "sin", lambda x: np.nextafter(sin(x), -9))
-    assert set(farthest(draws_of("folding", draws=256), usual).values()) == {0}
+    apart = farthest(draws_of("folding", draws=256), usual)
+    assert {apart[name] for name in FOLDS} == {0}
+    assert 0 < max(apart["arc"], apart["length"]) < 2**-42
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear"])

@@ -22,18 +22,29 @@ EXAMPLES: dict[str, dict] = {
         "axes": {"correlation": [-0.5, 0.0, 0.9], "network": ["fnn", "cnn"]},
         "fixed": {"width": 16, "depth": 3, "side": 8},
     },
+    "cantornet": {
+        "axes": {"form": ["recursive", "three", "four"], "segment": ["published", "random"]},
+        "fixed": {"times": 3},
+    },
     "deep_injectivity": {"axes": {"n": [2, 3], "alpha": [3.0, 4.5]}, "fixed": {"depth": 2}},
     "deep_injectivity_bound": {"axes": {"n": [3, 6], "alpha": [3.0, 4.5]}, "fixed": {"depth": 2, "moves": 50}},
     "embedding": {
         "axes": {"correlation": [0.0, 0.4], "network": ["fnn", "cnn"], "activation": ["relu", "tanh"]},
         "fixed": {"width": 16, "depth": 2, "side": 4, "members": 3, "bias_variance": 0.1},
     },
-    "folding": {"axes": {"width": [8, 12], "angle": [0.5, 1.0, 2.0]}, "fixed": {"depth": 3}},
+    "folding": {
+        "axes": {"width": [8, 12], "angle": [0.5, 1.0, 2.0], "bias_variance": [0.0, 0.5]},
+        "fixed": {"depth": 3, "layers": 4, "joins": 2},
+    },
     "injectivity": {
         "axes": {"answer": ["count", "decision", "census"], "rows": ["gaussian", "sparse"]},
         "fixed": {"n": 3, "alpha": 4.0},
     },
     "injectivity_bound": {"axes": {"n": [2, 9], "alpha": [3.0, 5.0, 6.0]}, "fixed": {"moves": 1000}},
+    "trained_folding": {
+        "axes": {"learning_rate": [0.003, 0.03], "label_noise": [0.0, 0.5], "network": ["fnn", "cnn"]},
+        "fixed": {"width": 4, "depth": 2, "epochs": 2, "checkpoints": 2, "examples": 100, "paths": 3, "layers": 2},
+    },
     "toy": {"axes": {"shift": [-1.0, 0.0, 1.0], "size": [2, 8]}},
 }
 KNOWN = [n for n in statistics.names() if n != "faulty"]
