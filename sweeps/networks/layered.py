@@ -132,6 +132,12 @@ class Layered:
             rows.append(row)
         return np.array(rows, np.int64).reshape(-1, 7)
 
+    @cached_property
+    def hidden_program(self) -> np.ndarray:
+        """The program up to the last activation."""
+        last = np.flatnonzero(self.program[:, 0] == ACTIVATION)
+        return self.program[: last[-1] + 1 if len(last) else 0]
+
     def pack(self, *parameters: Sequence[np.ndarray]) -> np.ndarray:
         """One network, float64 (size,): a sequence of arrays a layer, empty for layers without parameters.
 
