@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeps.networks.fold_measures import KINDS, in_order, measure_paths
-from sweeps.networks.layered import ACTIVATION, Activation, Convolution, Dense, Layered, fully_connected
+from sweeps.networks.layered import Activation, Convolution, Dense, Layered, MaxPool, fully_connected
 from sweeps.networks.sparse_product import LINE, ROWS
 from sweeps.networks.walk import panels_size, walk_paths
 
@@ -106,7 +106,7 @@ def walk_path(layered: Layered, network: np.ndarray, points: np.ndarray) -> Walk
     networks, points = _float64(network)[None], _float64(points)[None]
     one = np.zeros(1, np.int64)
     _check(layered, networks, one, points)
-    program, slope = _hidden_program(layered), float(layered.slope)
+    program, slope = layered.hidden_program, float(layered.slope)
     room = np.empty(panels_size(program) + LINE)
     found, arcs, lengths, finite = walk_paths(program, slope, networks, one, points, 1, room)
     if not finite[0]:
@@ -135,7 +135,7 @@ def fold_paths(
     of_network = np.asarray(of_network, np.int64)
     _check(layered, networks, of_network, points)
     hidden, paths, P = np.array(layered.hidden, np.int64), len(points), points.shape[1]
-    program, slope, together = _hidden_program(layered), float(layered.slope), _together(layered, P)
+    program, slope, together = layered.hidden_program, float(layered.slope), _together(layered, P)
     room, order = np.empty(panels_size(program) + LINE), np.argsort(of_network, kind="stable")
     some = _subset(subset, paths, int(hidden.sum()))
     numbers, interaction = np.full((paths, KINDS), np.nan), np.full((paths, joins), np.nan)
@@ -168,6 +168,14 @@ def seconds(layered: Layered, segments: int, flips: float) -> float:
             total += MULTIPLY_SECONDS * max(rows, 2 if rows < 3 else ROWS / 2) * math.prod(blocks[0]) / 2
         total += ROW_SECONDS * (rows + new) * math.prod(before)
     return total
+
+
+def path_bytes(layered: Layered, segments: int, flips: float) -> int:
+    """That the walk of a path needs, if each segment flips a share `flips` of the neurons."""
+    rows = ROWS + segments * (1 + 1.2 * flips * sum(layered.hidden))
+    if any(isinstance(layer, MaxPool) for layer in layered.layers):
+        rows *= 1.5
+    return int(20 * rows * max(map(math.prod, layered.shapes)))
 
 
 def _together(layered: Layered, P: int) -> int:
@@ -208,10 +216,3 @@ def _of_matrices(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) ->
     layered = fully_connected(np.shape(weights[0])[1], [len(b) for b in biases])
     parameters = [part for W, b in zip(weights, biases, strict=True) for part in ((np.transpose(W), b), ())]
     return layered, layered.pack(*parameters)
-
-
-def _hidden_program(layered: Layered) -> np.ndarray:
-    """Up to the last activation."""
-    program = layered.program
-    last = np.flatnonzero(program[:, 0] == ACTIVATION)
-    return program[: last[-1] + 1 if len(last) else 0]

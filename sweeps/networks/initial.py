@@ -18,7 +18,6 @@ from typing import Literal
 import numpy as np
 
 from sweeps.networks.layered import Affine, Convolution, Layered
-from sweeps.networks.weights import orthogonal
 from sweeps.statistic import Networks
 
 Initialisation = Literal["he", "xavier", "orthogonal"]
@@ -50,5 +49,7 @@ def _weights(networks: Networks, tensor: int, shape: tuple[int, ...], layer, how
     variance = 2 / (fan_in + fan_out) if how == "xavier" else 2 / fan_in
     normals = networks.normals(tensor, fan_in, outputs)
     if how == "orthogonal":
+        from sweeps.networks.weights import orthogonal  # torch, which takes seconds to import
+
         normals = orthogonal(normals)
     return np.multiply(normals, math.sqrt(variance), dtype=np.float64)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sweeps.statistics.folding import FoldingParameters
 
 LIMITS = ("chi", "r1", "r2", "breakpoints", "regions", "chi_reversed", "chi_sampled", "chi_subset")
+STRAIGHT = math.pi - 1e-6
 BY_LAYER = ("chi_to_layer", "chi_of_layer", "arc", "length")
 
 
@@ -24,37 +25,44 @@ def predicted(p: FoldingParameters, path: np.ndarray) -> dict[str, Any]:
     found["interaction"] = np.full(p.joins, math.nan)
     if p.network == "cnn":
         return found
-    if p.initialisation != "xavier" or p.bias_variance == 0:
-        found |= _wide(p, path)
-    if _shallow(p):
-        found["folded"] = 0.0
-        found |= _of_flips(_first_layer(p, path))
-    if p.bias_variance == 0 and p.layered.slope in (0, -1):
-        found |= _exact_means(p, path)
     found["length"] = _padded(p, _lengths(p, path))
+    if p.bias_variance == 0 and not (_angles(path) < STRAIGHT).all():
+        return found  # through the origin all neurons flip at once, or an input is zero
+    if p.initialisation != "xavier" or p.bias_variance == 0:
+        found |= _wide(p, _turned(path))
+    if _shallow(p):
+        found |= _one_layer(p, path)
+    if _crofton(p):
+        found |= _exact_means(p, path)
     return found
 
 
 def exact(p: FoldingParameters) -> dict[str, np.ndarray | bool]:
     """Where these are means of a draw at the point's own width.
 
-    One layer never folds along a segment, and its bits are independent coins; deeper, breakpoints and lengths.
+    One layer never folds along a segment, and its bits are independent coins; deeper, breakpoints and lengths. These
+    are products of a factor a layer: in networks deeper than wide their mean is that of rare draws, and no mark.
     """
-    known, first = p.network == "fnn", np.arange(p.layers) == 0
-    shallow = known and _shallow(p)
-    coins = known and _shallow(p) and _coins(p)
-    crofton = known and p.bias_variance == 0 and p.layered.slope in (0, -1)
-    straight = known and p.points == 2
+    known, layer = p.network == "fnn", np.arange(1, p.layers + 1)
+    shallow, straight = known and _shallow(p), known and p.points == 2
+    coins = shallow and _coins(p)
+    crofton = known and _crofton(p) and p.depth <= p.width
+    never = ("chi", "folded", "chi_reversed", "chi_sampled", "chi_subset")
     return {
-        **dict.fromkeys(("chi", "folded", "chi_reversed", "chi_sampled", "chi_subset", "interaction"), shallow),
+        **dict.fromkeys(never, shallow),
+        "interaction": np.full(p.joins, shallow),
         **dict.fromkeys(("breakpoints", "r2"), coins or crofton),
         "regions": coins or (crofton and straight),
         "r1": coins,
-        "chi_to_layer": first & straight,
-        "chi_of_layer": first & straight,
-        "arc": crofton,
-        "length": known,
+        "chi_to_layer": (layer == 1) & straight,
+        "chi_of_layer": (layer == 1) & straight,
+        "arc": (layer <= p.width) & known & _crofton(p),
+        "length": (layer <= p.width) & known,
     }
+
+
+def _crofton(p: FoldingParameters) -> bool:
+    return p.bias_variance == 0 and p.layered.slope in (0, -1)
 
 
 def _shallow(p: FoldingParameters) -> bool:
@@ -67,7 +75,10 @@ def _coins(p: FoldingParameters) -> bool:
 
 
 def _law(p: FoldingParameters) -> Law:
-    return Law(2 * p.scale**2, p.bias_variance, p.layered.slope)
+    slope = p.layered.slope
+    if p.bias_variance == 0:  # any variance is alike; this one keeps lengths
+        return Law(2 / (1 + slope**2), 0.0, slope)
+    return Law(2 * p.scale**2, p.bias_variance, slope)
 
 
 def _wide(p: FoldingParameters, path: np.ndarray) -> dict[str, Any]:
@@ -78,7 +89,7 @@ def _wide(p: FoldingParameters, path: np.ndarray) -> dict[str, Any]:
     return {
         "chi": there.chi[-1],
         "r1": there.r1[-1],
-        **_of_flips(there.r2[-1]),
+        **_of_flips(p, there.r2[-1]),
         "chi_reversed": back.chi[-1],
         "chi_sampled": wide_folds(widths, path, law, p.samples).chi[-1],
         "chi_subset": there.chi[-1],
@@ -89,8 +100,19 @@ def _wide(p: FoldingParameters, path: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _of_flips(flips: float) -> dict[str, float]:
-    return {"r2": flips, "breakpoints": flips, "regions": flips + 1}
+def _of_flips(p: FoldingParameters, flips: float) -> dict[str, float]:
+    return {"r2": flips, "breakpoints": flips, "regions": flips + 1 if p.points == 2 else math.nan}
+
+
+def _one_layer(p: FoldingParameters, path: np.ndarray) -> dict[str, Any]:
+    """Along a segment."""
+    found: dict[str, Any] = dict.fromkeys(("chi", "folded", "chi_reversed", "chi_sampled", "chi_subset"), 0.0)
+    found["interaction"] = np.zeros(p.joins)
+    found |= {name: _padded(p, np.zeros(1)) for name in ("chi_to_layer", "chi_of_layer")}
+    if _coins(p):
+        flips = _first_layer(p, path)
+        found |= {"r1": flips, **_of_flips(p, flips)}
+    return found
 
 
 def _wide_arcs(p: FoldingParameters, wide: WideFold) -> np.ndarray:
@@ -100,8 +122,6 @@ def _wide_arcs(p: FoldingParameters, wide: WideFold) -> np.ndarray:
 
 def _first_layer(p: FoldingParameters, path: np.ndarray) -> float:
     """Mean number of bits of one layer that differ at the ends of a segment."""
-    if not _coins(p):
-        return math.nan
     fan_in = path.shape[1]
     variance = p.scale**2 * (2 * fan_in / (fan_in + p.width) if p.initialisation == "xavier" else 2)
     ends = np.sqrt((path * path).mean(1))
@@ -135,9 +155,19 @@ def _lengths(p: FoldingParameters, path: np.ndarray) -> np.ndarray:
     return means
 
 
+def _turned(path: np.ndarray) -> np.ndarray:
+    """The same path in as many dimensions as it has points, if these are fewer, mean squares as before."""
+    points, inputs = path.shape
+    if inputs <= points:
+        return path
+    _, turned = np.linalg.qr(path.T)
+    return turned.T * math.sqrt(points / inputs)
+
+
 def _angles(path: np.ndarray) -> np.ndarray:
     """Of successive points, (points - 1,) radians."""
-    unit = path / np.sqrt((path * path).sum(1, keepdims=True))
+    norms = np.sqrt((path * path).sum(1, keepdims=True))
+    unit = path / np.where(norms > 0, norms, math.nan)
     apart, together = (np.sqrt((z * z).sum(1)) for z in (unit[1:] - unit[:-1], unit[1:] + unit[:-1]))
     return 2 * np.arctan2(apart, together)
 

@@ -20,7 +20,7 @@ from sweeps.networks.layered import (
     MaxPool,
 )
 from sweeps.statistic import Parameters
-from sweeps.statistics._network import check_filters
+from sweeps.statistics._images import check_filters
 
 
 class LayeredParameters(Parameters):

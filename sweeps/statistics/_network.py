@@ -11,42 +11,15 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sweeps.inputs import sets
-from sweeps.inputs.user_images import UserImages
 from sweeps.networks import direct, gram, gram_cnn
 from sweeps.networks.architecture import Activation, Architecture, Geometry, Law, Padding, Pool, lane_within
-from sweeps.statistic import Networks, Parameters
+from sweeps.statistic import Networks
+from sweeps.statistics._images import InputParameters, check_filters
 from sweeps.theory import limit
 
 LIMIT = 2**32  # bytes one network may need, and its theory
 LAUNCH = 2**28  # bytes a launch may need, if it is of several networks
 Sampler = Literal["direct", "gram"]
-
-
-class InputParameters(Parameters):
-    """What decides the inputs of a family, see docs/inputs.md; what a family does not need is not looked at."""
-
-    correlation: float = Field(
-        0.5,
-        ge=-1,
-        le=1,
-        description="cosine of the inputs, where the family has one to choose",
-        json_schema_extra={"unit": "1"},
-    )
-    side: int = Field(
-        32,
-        ge=1,
-        le=256,
-        description="side of the images, where the family leaves it open",
-        json_schema_extra={"unit": "pixel"},
-    )
-    cell: int = Field(
-        8,
-        ge=1,
-        le=256,
-        description="side of the squares of blobs, and of the gaps between the bands of parallel-patches",
-        json_schema_extra={"unit": "pixel"},
-    )
-    path: UserImages = Field("", description='images that inputs = "file" takes: .npy, IDX, CIFAR-10 or a folder')
 
 
 class NetworkParameters(InputParameters):
@@ -212,29 +185,6 @@ class NetworkParameters(InputParameters):
                 f"or fewer pool_layers"
             )
         return self
-
-
-def check_filters(filter_side: int, pool_layers: int, depth: int, image: tuple[int, int, int]) -> None:
-    """Refuse filters or pooling that the image of a convolutional network has no room for.
-
-    Raises:
-        ValueError: what is wrong, its value and what would be right.
-    """
-    if filter_side % 2 == 0:
-        raise ValueError(f"filter_side must be odd, got {filter_side}; use {filter_side + 1}")
-    _, rows, columns = image
-    pooled = min(pool_layers, depth)
-    if rows % 2**pooled or columns % 2**pooled:
-        raise ValueError(
-            f"pool_layers {pool_layers} halves images {pooled} times, and {rows} x {columns} pixels cannot "
-            f"be; use fewer, or a side that is a multiple of {2**pooled}"
-        )
-    smallest = min(rows, columns) >> (pooled if pooled < depth else max(pooled - 1, 0))
-    if filter_side > smallest:
-        raise ValueError(
-            f"filter_side {filter_side} is larger than the image that a layer sees ({smallest} pixels); use "
-            f"a smaller one, a larger image or fewer pool_layers"
-        )
 
 
 P = TypeVar("P", bound=NetworkParameters)

@@ -20,13 +20,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sweeps.inputs import labelled, sets
-from sweeps.networks.folds import fold_paths, seconds
+from sweeps.networks.folds import fold_paths, path_bytes, seconds
 from sweeps.networks.initial import initial
 from sweeps.networks.layered import Layered
 from sweeps.statistic import Dim, Networks, Outcome, Points, Statistic, by_point
 from sweeps.statistics import _folding_theory
+from sweeps.statistics._images import InputParameters
 from sweeps.statistics._layered import LayeredParameters
-from sweeps.statistics._network import InputParameters
 
 LIMIT = 2**32  # bytes one network may need
 SUBSET = 2**20  # the tensor that chooses the neurons of chi_subset
@@ -62,7 +62,7 @@ class FoldingParameters(InputParameters, LayeredParameters):
         2, ge=2, le=64, description="inputs that the path joins by straight segments", json_schema_extra={"unit": "1"}
     )
     samples: int = Field(
-        1000, ge=2, le=10**6, description="equally spaced points that chi_sampled sees", json_schema_extra={"unit": "1"}
+        1000, ge=2, le=10**5, description="equally spaced points that chi_sampled sees", json_schema_extra={"unit": "1"}
     )
     share: float = Field(
         0.5,
@@ -81,7 +81,7 @@ class FoldingParameters(InputParameters, LayeredParameters):
     joins: int = Field(
         1,
         ge=1,
-        le=1000,
+        le=100,
         description="equally spaced places of the path where interaction cuts it in two",
         json_schema_extra={"unit": "1"},
     )
@@ -105,14 +105,16 @@ class FoldingParameters(InputParameters, LayeredParameters):
             raise ValueError(
                 f'classes "{self.classes}" need inputs that have classes, "digits" or "file", got "{self.inputs}"'
             )
+        if self.classes != "any" and self.inputs == "file":
+            labelled.check_pairs(labelled.labels(self.inputs, self.path), self.classes)
         return self
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if (needed := _memory(self)) > LIMIT:
+        if (needed := _memory(self) + path_bytes(self.layered, self.points - 1, _flips(self))) > LIMIT:
             raise ValueError(
-                f"width {self.width} and depth {self.depth} need {needed / 2**30:.1f} GiB a network, "
-                f"more than {LIMIT / 2**30:.0f}; use a smaller width or depth"
+                f"width {self.width}, depth {self.depth} and {self.points} points need {needed / 2**30:.1f} GiB a "
+                f"network, more than {LIMIT / 2**30:.0f}; use a smaller width or depth, fewer points or smaller images"
             )
         return self
 
@@ -121,6 +123,7 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
     p = FoldingParameters(**networks.points.point(0))
     layered = p.layered
     packed = initial(networks, layered, p.initialisation, networks.column("scale"), networks.column("bias_variance"))
+    growth = _balance(p, networks, layered, packed)
     kept = networks.words(SUBSET, sum(layered.hidden)) < (networks.column("share") * 2.0**32)[:, None]
     folds = fold_paths(
         layered,
@@ -132,7 +135,9 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
         subset=kept,
         samples=p.samples,
     )
-    chi = folds.chi
+    chi, lengths = folds.chi, np.full_like(folds.lengths, np.nan)
+    with np.errstate(over="ignore"):
+        lengths[:, : p.depth] = np.ldexp(folds.lengths[:, : p.depth], growth[:, : p.layers])
     folded = np.where(np.isnan(chi), np.nan, chi > 0)
     return {
         "chi": chi,
@@ -149,8 +154,21 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
         "chi_of_layer": folds.by_layer,
         "interaction": folds.interaction,
         "arc": folds.arcs,
-        "length": folds.lengths,
+        "length": np.where(np.isfinite(lengths), lengths, np.nan),
     }
+
+
+def _balance(p: FoldingParameters, networks: Networks, layered: Layered, packed: np.ndarray) -> np.ndarray:
+    """Divide each layer's weights, in networks without biases, by the power of 2 next to how much it makes of a length:
+    no depth overflows or vanishes, and no pattern changes. What the curves after each layer have to be multiplied by,
+    (networks, depth), as logarithms to base 2."""
+    exponents = np.zeros((len(networks), p.depth), np.int64)
+    weighty = [blocks[0] for blocks in layered.unpack(packed) if blocks]
+    for layer, weights in enumerate(weighty):
+        root_mean_square = np.sqrt((weights[:, : 2**10] ** 2).mean((1, 2)) * weights.shape[1] / 2)
+        exponents[:, layer] = np.where(networks.column("bias_variance") > 0, 0, np.round(np.log2(root_mean_square)))
+        np.ldexp(weights, -exponents[:, layer, None, None], out=weights)
+    return np.cumsum(exponents, axis=1)
 
 
 def _paths(p: FoldingParameters, networks: Networks) -> np.ndarray:
@@ -179,22 +197,29 @@ def _path(p: FoldingParameters) -> np.ndarray:
     return images.reshape(p.points, -1).astype(np.float64)
 
 
+def _flips(p: FoldingParameters) -> float:
+    """About the share of neurons that a segment flips."""
+    return p.angle / math.pi if p.inputs == "plane" else 0.3
+
+
 def _cost(p: FoldingParameters) -> float:
-    flips = p.angle / math.pi if p.inputs == "plane" else 0.3
-    return 9e-9 * p.layered.size + seconds(p.layered, p.points - 1, flips)
+    return 9e-9 * p.layered.size + seconds(p.layered, p.points - 1, _flips(p))
 
 
 def _memory(p: FoldingParameters) -> int:
-    """Of weights, the path, neurons, flips, and the rows of a walk."""
+    """Of weights, the path, neurons and flips."""
     layered, neurons = p.layered, sum(p.layered.hidden)
-    rows = 16 + p.points + (p.points - 1) * neurons
-    largest = max(map(math.prod, layered.shapes))
-    return 16 * layered.size + 16 * p.points * math.prod(layered.image) + 16 * neurons + 32 * rows * (2 + largest // 16)
+    return 16 * layered.size + 16 * p.points * math.prod(layered.image) + (16 + 64 * (p.points - 1)) * neurons
 
 
 def _theory(p: FoldingParameters) -> dict[str, Any]:
     one = Networks(Points({}, {"angle": np.array([p.angle])}), np.zeros(1, np.uint64), np.zeros(1, np.uint64))
     return _folding_theory.predicted(p, _paths(p, one)[0] if p.inputs == "plane" else _path(p))
+
+
+def _exact(points: Points) -> dict[str, np.ndarray]:
+    rows = [_folding_theory.exact(FoldingParameters(**points.point(i))) for i in range(len(points))]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 _LAYER = (Dim("layer", "layers", "layer"),)
@@ -232,7 +257,7 @@ STATISTIC = Statistic(
     cost=_cost,
     memory=_memory,
     theory=by_point(_theory, FoldingParameters),
-    exact=lambda points: _folding_theory.exact(FoldingParameters(**points.point(0))),
+    exact=_exact,
     theory_note="of fully connected networks: infinite width (chi, r1, interaction), exact at any width where "
     "<outcome>_z is a number (breakpoints, r2 and arc without biases, length; everything of one layer)",
 )

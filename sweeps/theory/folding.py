@@ -40,6 +40,7 @@ import numpy as np
 from sweeps.theory import duals
 from sweeps.theory.folding_exact import lifted
 
+CHUNK = 2048  # places of a path that are in memory at once
 GRID = 512  # intervals a straight piece on which the largest distance is looked for
 
 
@@ -85,12 +86,17 @@ def wide_folds(widths: Sequence[int], points: np.ndarray, law: Law = HE, samples
     """
     points, N = np.asarray(points, dtype=np.float64), np.asarray(widths, dtype=np.float64)[:, None]
     pieces, depth = len(points) - 1, len(N)
-    path = _along(points, np.linspace(0, pieces, samples or GRID * pieces + 1))
-    away = chords(depth, path[:1], path, law)  # (depth, places)
-    length = chords(depth, path[:-1], path[1:], law).sum(1) if samples else arcs(depth, points, law)
-    r1 = np.cumsum(N * away, axis=0).max(1) / np.pi
+    places = np.linspace(0, pieces, samples or GRID * pieces + 1)
+    length, r1, farthest, last = np.zeros((4, depth))
+    for first in range(0, len(places) - 1, CHUNK):
+        path = _along(points, places[first : first + CHUNK + 1])
+        away = chords(depth, points[:1], path, law)  # (depth, places)
+        r1 = np.maximum(r1, np.cumsum(N * away, axis=0).max(1) / np.pi)
+        farthest, last = np.maximum(farthest, away.max(1)), away[:, -1]
+        length = length + (chords(depth, path[:-1], path[1:], law).sum(1) if samples else 0)
+    length = length if samples else arcs(depth, points, law)
     r2 = np.cumsum(N[:, 0] * length) / np.pi
-    return WideFold(_chi(r1, r2), r1, r2, _chi(away.max(1), length), away[:, -1], length)
+    return WideFold(_chi(r1, r2), r1, r2, _chi(farthest, length), last, length)
 
 
 def chords(depth: int, x: np.ndarray, y: np.ndarray, law: Law = HE) -> np.ndarray:
@@ -110,7 +116,9 @@ def chords(depth: int, x: np.ndarray, y: np.ndarray, law: Law = HE) -> np.ndarra
 def arcs(depth: int, points: np.ndarray, law: Law = HE) -> np.ndarray:
     """Spherical lengths (depth,) of the pre-activations along the polyline through `points` (P, inputs)."""
     gain = law.weight_variance * (1 + law.slope**2) / 2
-    biases = np.sqrt(law.bias_variance * np.cumsum(gain ** -np.arange(depth, dtype=np.float64)))
+    biases = np.zeros(depth)
+    if law.bias_variance > 0:
+        biases = np.sqrt(law.bias_variance * np.cumsum(gain ** -np.arange(depth, dtype=np.float64)))
     norms = np.sqrt(law.weight_variance * (points * points).mean(1))
     theta = _angle(points[:-1], points[1:])
     return np.array([lifted(norms[:-1], norms[1:], theta, bias)[2].sum() for bias in biases])
@@ -132,7 +140,7 @@ def sampled_chi(
 
 
 def _chi(r1: np.ndarray, r2: np.ndarray) -> np.ndarray:
-    return np.where(r2 > 0, 1 - r1 / np.where(r2 > 0, r2, 1), 0)
+    return np.where(r2 == 0, 0, 1 - r1 / np.where(r2 == 0, 1, r2))
 
 
 def _along(points: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -217,3 +217,43 @@ def test_a_sum_over_segments_is_that_of_the_angles():
     one = folding_exact.mean_breakpoints([7] * 3, 0.9)
     assert expected["breakpoints"] == pytest.approx(3 * one["breakpoints"])
     assert expected["r2"] == pytest.approx(3 * one["r2"])
+
+
+def test_scales_change_lengths_only_and_no_depth_overflows_or_vanishes():
+    given = {"width": 8, "depth": 300, "layers": 300}
+    draws = networks(20, **given)
+    usual = FOLDING.sample(draws, "cpu")
+    for exponent in (-7, 6):
+        scaled = np.full(20, 2.0**exponent)
+        same = Networks(
+            Points(draws.points.shared, {**draws.points.varying, "scale": scaled}, 20), draws.keys, draws.draws
+        )
+        for name, values in FOLDING.sample(same, "cpu").items():
+            if name == "length":
+                with np.errstate(over="ignore"):
+                    expected = np.ldexp(usual[name], exponent * np.arange(1, 301))
+                np.testing.assert_array_equal(values, np.where(np.isfinite(expected), expected, np.nan))
+            else:
+                np.testing.assert_array_equal(values, usual[name], err_msg=name)
+    limit = theory(**given)[0]["chi"]
+    for other in ({"scale": 0.01}, {"scale": 50.0}, {"initialisation": "xavier"}):
+        assert theory(**given, **other)[0]["chi"] == limit
+        assert sample(20, **given, **other)["chi"].mean() > 0.4
+
+
+def test_exactness_is_of_every_point_by_itself():
+    values = [FoldingParameters(width=8, depth=3, bias_variance=b).model_dump() for b in (0.0, 0.5)]
+    shared = {k: v for k, v in values[0].items() if k not in VARYING}
+    points = Points(shared, {name: np.array([v[name] for v in values]) for name in VARYING}, 2)
+    exact = FOLDING.exact(points)
+    np.testing.assert_array_equal(exact["breakpoints"], [True, False])
+    np.testing.assert_array_equal(exact["length"], [[True], [True]])
+
+
+def test_a_segment_through_the_origin_has_no_theory():
+    given = {"inputs": "gaussian", "side": 4, "correlation": -1.0, "width": 8, "depth": 2}
+    expected, _ = theory(**given)
+    for name in ("chi", "breakpoints", "r2", "regions"):
+        assert np.isnan(expected[name])
+    assert (sample(5, **given)["breakpoints"] == 1).all()
+    assert theory(bias_variance=0.1, **given)[0]["chi"] > 0
