@@ -10,6 +10,7 @@ from sweeps.inputs import choice
 
 SIDE = 8
 COUNT = 1797
+CLASSES = 10
 
 
 @cache

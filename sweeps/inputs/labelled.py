@@ -83,7 +83,7 @@ def load(data: Data, path: str = "", examples: int = 0) -> Labelled:
         part.flags.writeable = False
     if len(np.unique(cut[1])) < 2:
         raise ValueError(f"the training examples need at least 2 classes, and those of {path or data!r} have one")
-    return Labelled(*cut, int(labels.max()) + 1)
+    return Labelled(*cut, classes(data, path))
 
 
 def members(data: Data, path: str, count: int, of: Pairs, index: int) -> np.ndarray:
@@ -95,6 +95,24 @@ def members(data: Data, path: str, count: int, of: Pairs, index: int) -> np.ndar
     images, labels = _all(data, path)
     words = choice.words(f"labelled/{of}", {}, index, 0, count)
     return images[choose(labels, np.array(words, np.uint32), of)]
+
+
+def classes(data: Data, path: str) -> int:
+    """How many classes the images have, of which a user's are read.
+
+    Raises:
+        LostFileError, ValueError: what `load` says.
+    """
+    return digits.CLASSES if data == "digits" else int(labels(data, path).max()) + 1
+
+
+def labels(data: Data, path: str) -> np.ndarray:
+    """The classes of all images, int64 (n,).
+
+    Raises:
+        LostFileError, ValueError: what `load` says.
+    """
+    return _all(data, path)[1]
 
 
 def _all(data: Data, path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -115,9 +133,9 @@ def check_pairs(labels: np.ndarray, of: Pairs) -> None:
         raise unknown("pairs", of, get_args(Pairs))
     counts = np.bincount(labels)
     if of == "within" and counts.max() < 2:
-        raise ValueError("pairs within a class need two validation examples of one class, and there are none")
+        raise ValueError("pairs within a class need two examples of one class, and there are none")
     if of == "between" and counts.max() == len(labels):
-        raise ValueError("pairs between classes need validation examples of two classes, and they are all of one")
+        raise ValueError("pairs between classes need examples of two classes, and they are all of one")
 
 
 def choose(labels: np.ndarray, words: np.ndarray, of: Pairs) -> np.ndarray:

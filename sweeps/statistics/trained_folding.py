@@ -27,6 +27,7 @@ from sweeps.statistics._layered import LayeredParameters
 
 LIMIT = 2**32  # bytes one network may need
 PATHS = 2**20  # the tensor that chooses paths
+FLIPS = 0.3  # about the share of neurons that a segment flips
 STEPS = 20  # of pgd
 OF_PATHS = ("phi", "folded", "chi", "phi_sampled", "breakpoints")
 
@@ -66,7 +67,7 @@ class TrainedFoldingParameters(LayeredParameters):
         0.1, gt=0, le=1000, description="largest change of a pixel by fgsm or pgd", json_schema_extra={"unit": "1"}
     )
     samples: int = Field(
-        1000, ge=2, le=10**6, description="equally spaced points that phi_sampled sees", json_schema_extra={"unit": "1"}
+        1000, ge=2, le=10**5, description="equally spaced points that phi_sampled sees", json_schema_extra={"unit": "1"}
     )
     layers: int = Field(
         1,
@@ -78,7 +79,7 @@ class TrainedFoldingParameters(LayeredParameters):
 
     @property
     def layered(self) -> Layered:
-        classes = labelled.load(self.data, self.path, self.examples).classes
+        classes = labelled.classes(self.data, self.path)
         return self.stacked(labelled.shape(self.data, self.path), batch_norm=self.batch_norm, outputs=classes)
 
     @property
@@ -94,17 +95,20 @@ class TrainedFoldingParameters(LayeredParameters):
         examples, _ = labelled.count(self.data, self.path, self.examples)
         if self.batch_size > examples:
             raise ValueError(f"batch_size must be at most the {examples} training examples, got {self.batch_size}")
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError("batch_norm needs batches of at least 2 examples, got batch_size 1")
         if self.epochs % self.checkpoints:
             raise ValueError(f"checkpoints must divide epochs {self.epochs}, got {self.checkpoints}")
         if self.route != "pairs" and self.points != 2:
             raise ValueError(
                 f'route "{self.route}" joins 2 points, an example and another made of it, got {self.points}'
             )
-        labelled.check_pairs(labelled.load(self.data, self.path, self.examples).validation_labels, self.classes)
-        if (needed := _memory(self)) > LIMIT:
+        if self.data == "file" or self.examples:  # all digits have pairs of every kind
+            labelled.check_pairs(labelled.load(self.data, self.path, self.examples).validation_labels, self.classes)
+        if (needed := _memory(self) + folds.path_bytes(self.layered, self.points - 1, FLIPS)) > LIMIT:
             raise ValueError(
-                f"width {self.width} and {self.paths} paths need {needed / 2**30:.1f} GiB a network, more than "
-                f"{LIMIT / 2**30:.0f}; use a smaller width or fewer paths"
+                f"width {self.width}, depth {self.depth} and {self.paths} paths of {self.points} points need "
+                f"{needed / 2**30:.1f} GiB a network, more than {LIMIT / 2**30:.0f}; use less of these"
             )
         return self
 
@@ -140,9 +144,11 @@ def _paths(
         found = data.validation_images[chosen]
     else:
         images, labels = data.validation_images[chosen[..., 0]], data.validation_labels[chosen[..., 0]]
-        bounds = float(data.train_images.min()), float(data.train_images.max())
+        every = data.train_images, data.validation_images
+        bounds = min(float(part.min()) for part in every), max(float(part.max()) for part in every)
         steps, radius = 1 if p.route == "fgsm" else STEPS, networks.column("radius")
         made = attacks.pgd(p.layered, packed, images, labels, radius, steps, bounds, device)
+        made[~np.isfinite(packed).all(1)] = np.nan  # a network that has diverged has no adversary
         found = np.stack([images, made], axis=2)
     return found.reshape(*chosen.shape, -1).astype(np.float64)
 
@@ -174,7 +180,7 @@ def _examples(p: TrainedFoldingParameters) -> int:
 
 
 def _cost(p: TrainedFoldingParameters) -> float:
-    walks = p.paths * (p.checkpoints + 1) * folds.seconds(p.layered, p.points - 1, 0.3)
+    walks = p.paths * (p.checkpoints + 1) * folds.seconds(p.layered, p.points - 1, FLIPS)
     return training.seconds(p.layered, p.recipe, _examples(p)) + walks
 
 

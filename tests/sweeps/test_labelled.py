@@ -132,8 +132,8 @@ def test_extreme_words(of, word):
 
 
 @pytest.mark.parametrize(("labels", "of", "said"), [
-    ([0, 1, 2], "within", "pairs within a class need two validation examples of one class"),
-    ([1, 1, 1], "between", "pairs between classes need validation examples of two classes"),
+    ([0, 1, 2], "within", "pairs within a class need two examples of one class"),
+    ([1, 1, 1], "between", "pairs between classes need examples of two classes"),
     ([0, 1], "betwen", "unknown pairs 'betwen'; did you mean 'between'"),
 ])  # fmt: skip
 def test_pairs_that_are_refused(labels, of, said):
