@@ -204,9 +204,9 @@ def test_a_bad_spec_is_told_the_field_the_value_and_what_would_be_right(changes:
 def test_what_does_not_fit_at_an_end_of_any_axis_is_refused(angles: list[float]) -> None:
     """Folding needs more memory at larger angles, and the angle fixes no shape."""
     spec = {"name": "a", "statistic": "folding", "draws": 256, "axes": {"width": [3000], "angle": angles}}
-    assert Sweep.of(spec | {"axes": {"width": [3000], "angle": [0.1]}, "fixed": {"depth": 10}})
+    assert Sweep.of(spec | {"axes": {"width": [3000], "angle": [0.1]}, "fixed": {"depth": 14}})
     with pytest.raises(SpecError, match=r"GiB a network, more than .* \(at width = 3000, angle = 3\.0\)"):
-        Sweep.of(spec | {"fixed": {"depth": 10}})
+        Sweep.of(spec | {"fixed": {"depth": 14}})
 
 
 def test_toml_that_does_not_parse_is_told_where(tmp_path: Path) -> None:
