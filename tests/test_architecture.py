@@ -28,7 +28,7 @@ import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {"ray", "zarr", "xarray", "mlflow", "typer", "rich", "matplotlib", "obstore",
-                                      "sklearn", "skimage"}:
+                                      "sklearn", "skimage", "mlxtend"}:
             raise ImportError(f"sweeps must not need {name}")
 sys.meta_path.insert(0, Refuse())
 from sweeps import catalog, statistics

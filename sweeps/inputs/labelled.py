@@ -7,15 +7,16 @@ from a key of its own, says which come first; of the `examples` first the first 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from sweeps.errors import unknown
-from sweeps.inputs import choice, digits, files, user_images
+from sweeps.inputs import choice, digits, files, mnist, photographs, user_images
 
-Data = Literal["digits", "file"]
+Data = Literal["digits", "mnist", "photographs", "file"]
 Pairs = Literal["any", "within", "between"]
 
 FEWEST = 10
@@ -30,6 +31,27 @@ class Labelled(NamedTuple):
     validation_images: np.ndarray
     validation_labels: np.ndarray
     classes: int
+
+
+class _Known(NamedTuple):
+    """A set that needs no path, and is read when it is looked at."""
+
+    shape: tuple[int, int, int, int]
+    classes: int
+    images: Callable[[], np.ndarray]
+    labels: Callable[[], np.ndarray]
+
+
+_KNOWN = {
+    "digits": _Known((digits.COUNT, 1, digits.SIDE, digits.SIDE), digits.CLASSES, digits.digits, digits.labels),
+    "mnist": _Known((mnist.COUNT, 1, mnist.SIDE, mnist.SIDE), mnist.CLASSES, mnist.digits, mnist.labels),
+    "photographs": _Known(
+        (photographs.EACH * len(photographs.NAMES), 3, photographs.SIDE, photographs.SIDE),
+        len(photographs.NAMES),
+        photographs.labelled,
+        photographs.labels,
+    ),
+}
 
 
 def shape(data: Data, path: str = "") -> tuple[int, int, int]:
@@ -56,8 +78,8 @@ def count(data: Data, path: str = "", examples: int = 0) -> tuple[int, int]:
 def _held(data: Data, path: str) -> tuple[int, int, int, int]:
     if data not in get_args(Data):
         raise unknown("data", data, get_args(Data))
-    if data == "digits":
-        return digits.COUNT, 1, digits.SIDE, digits.SIDE
+    if data in _KNOWN:
+        return _KNOWN[data].shape
     if not path:
         raise ValueError("data 'file' needs path, a file or folder of images with labels")
     held = files.shape(path)
@@ -68,7 +90,8 @@ def _held(data: Data, path: str) -> tuple[int, int, int, int]:
 
 @lru_cache(maxsize=2)
 def load(data: Data, path: str = "", examples: int = 0) -> Labelled:
-    """The digits, or a user's images with labels, whose `path` is pinned (see user_images); 0 examples are all.
+    """The examples of one of the sets, or of a user's images with labels, whose `path` is pinned (see user_images); 0
+    examples are all.
 
     Raises:
         LostFileError: the user's images cannot be read, or are not those that were pinned.
@@ -131,7 +154,7 @@ def classes(data: Data, path: str) -> int:
     Raises:
         LostFileError, ValueError: what `load` says.
     """
-    return digits.CLASSES if data == "digits" else int(labels(data, path).max()) + 1
+    return _KNOWN[data].classes if data in _KNOWN else int(labels(data, path).max()) + 1
 
 
 def labels(data: Data, path: str) -> np.ndarray:
@@ -145,9 +168,13 @@ def labels(data: Data, path: str) -> np.ndarray:
 
 def _all(data: Data, path: str) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels, which have to be there."""
-    images, labels = (digits.digits(), digits.labels()) if data == "digits" else user_images.load(path)
+    if data in _KNOWN:
+        return _KNOWN[data].images(), _KNOWN[data].labels()
+    images, labels = user_images.load(path)
     if labels is None:
-        raise ValueError(f"the images need labels, and {path!r} has none; an IDX file has them in a file beside it")
+        raise ValueError(
+            f"the images need labels, and {path!r} has none; IDX and .npy files have them in a file beside them"
+        )
     return images, labels
 
 

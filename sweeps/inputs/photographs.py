@@ -10,14 +10,21 @@ the set. What is made of the same crops:
 - *grey*: the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, of raw pixels; one channel.
 
 Mean and standard deviation are over the photographs, with equal weights as crops choose them, of their pixels. They
-depend on neither the crop nor the set. China, flower and rocket are JPEG files: decoders may differ by a level of
+depend on neither the crop nor the set.
+
+Labelled crops are `EACH` of every photograph, `SIDE` pixels a side, raw, at different places, none of them black; which
+photograph a crop is of is its class. They overlap: each has pixels of two to four others, in the mean.
+
+China, flower and rocket are JPEG files: decoders may differ by a level of
 1/255.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from itertools import count as counting
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -27,6 +34,10 @@ from sweeps.inputs import choice
 NAMES = ("china", "flower", "astronaut", "chelsea", "coffee", "rocket")
 LARGEST = 300
 """Largest side of a crop: the rows of the smallest photograph."""
+
+SIDE, EACH = 16, 500
+SPARE = 100
+"""Places more than are needed, for black crops."""
 
 LUMA = np.array([0.299, 0.587, 0.114])[:, None, None]
 Pixels = Literal["raw", "centred", "standardised", "grey"]
@@ -74,6 +85,34 @@ def members(count: int, side: int, index: int, pixels: Pixels) -> np.ndarray:
         case "grey":
             crops = (LUMA * crops).sum(axis=1, keepdims=True)
     return crops.astype(np.float32)
+
+
+@cache
+def labelled() -> np.ndarray:
+    """The labelled crops, photograph by photograph, read-only float32 (6 EACH, 3, SIDE, SIDE)."""
+    found = [crop for which in range(len(NAMES)) for crop in islice(_spread(which), EACH)]
+    images = (np.stack(found) / 255).astype(np.float32)
+    images.flags.writeable = False
+    return images
+
+
+@cache
+def labels() -> np.ndarray:
+    """Which photographs they are of, read-only int64 (6 EACH,)."""
+    found = np.repeat(np.arange(len(NAMES)), EACH)
+    found.flags.writeable = False
+    return found
+
+
+def _spread(which: int) -> Iterator[np.ndarray]:
+    """Crops of a photograph at different places, none of them black."""
+    image = photographs()[which]
+    across = image.shape[2] - SIDE + 1
+    words = choice.words("photographs/labelled", {"photograph": which}, 0, 0, EACH + SPARE)
+    for place in choice.distinct(words, (image.shape[1] - SIDE + 1) * across):
+        top, left = divmod(place, across)
+        if (crop := image[:, top : top + SIDE, left : left + SIDE]).any():
+            yield crop
 
 
 def _crops(count: int, side: int, index: int) -> list[np.ndarray]:

