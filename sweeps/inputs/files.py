@@ -5,8 +5,8 @@
 So a spec says which numbers it was made for: a store can be read where the file is not, a file that has changed since
 is refused, and what is random depends on what is behind the #, wherever the file lies. Nothing is ever unpickled.
 
-The hash is that of the file. Of several, an IDX file with its labels or a folder of images, it is the hash of a text
-with one line a file in the order of names: its hash, two blanks, its name in quotes as Python writes it, a newline.
+The hash is that of the file. Of several, images with their labels or a folder of images, it is the hash of a text with
+one line a file in the order of names: its hash, two blanks, its name in quotes as Python writes it, a newline.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import AfterValidator
 
 from sweeps.errors import LostFileError, SpecError, in_one_line
-from sweeps.inputs import cifar, idx, image_folder
+from sweeps.inputs import cifar, image_folder, labels
 from sweeps.inputs.pixels import is_folder, refused, size, unreadable
 
 _PINNED = re.compile(
@@ -111,7 +111,7 @@ def check(values: Iterable[Any]) -> None:
             continue
         path = Path(found["path"])
         try:
-            now = _sha256(path)
+            now = _sha256(path, shape(value))
         except ValueError as error:
             raise LostFileError(str(error)) from None
         _check_same(path, f"sha256={now}", f"sha256={found['sha256']}")
@@ -123,16 +123,18 @@ def mapped(path: Path) -> np.ndarray:
     Raises:
         ValueError: the file is not there or holds no array of real numbers.
     """
-    size(path)
+    found = size(path)
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
     except OSError as error:
         raise unreadable(path, error) from None
     except Exception as error:  # numpy's reader of headers raises nearly anything
         raise refused(path, f"is not a whole .npy file of numbers: {in_one_line(error)}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or not array.ndim or not array.size:
+    if not isinstance(array, np.memmap) or array.dtype.kind not in "fiub" or not array.ndim or not array.size:
         what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
         raise refused(path, f"must be a .npy array of real numbers, got {what}")
+    if found != (whole := array.offset + array.nbytes):
+        raise refused(path, f"must have {whole} bytes for {array.shape} by its header, got {found}: it holds more")
     return array
 
 
@@ -156,22 +158,22 @@ def _check_same(path: Path, now: str, then: str) -> None:
 
 
 def _content(path: Path, shape: tuple[int, ...]) -> str:
-    return f"shape={'x'.join(map(str, shape))}&sha256={_sha256(path)}"
+    return f"shape={'x'.join(map(str, shape))}&sha256={_sha256(path, shape)}"
 
 
-def _sha256(path: Path) -> str:
-    digests = {name: _sha256_of_file(file) for name, file in _files(path).items()}
+def _sha256(path: Path, shape: tuple[int, ...]) -> str:
+    digests = {name: _sha256_of_file(file) for name, file in _files(path, shape).items()}
     if list(digests) == [""]:
         return digests[""]
     return hashlib.sha256("".join(f"{digest}  {name!r}\n" for name, digest in digests.items()).encode()).hexdigest()
 
 
-def _files(path: Path) -> dict[str, Path]:
-    """What is read of a path, by names that do not depend on where it lies."""
+def _files(path: Path, shape: tuple[int, ...]) -> dict[str, Path]:
+    """What is read of a path, by names that do not depend on where it lies; only what has 4 dimensions has labels."""
     if is_folder(path):
         return cifar.batches(path) or image_folder.images(path)
-    labels = idx.labels_beside(path)
-    return {"images": path, "labels": labels} if labels else {"": path}
+    beside = labels.beside(path) if len(shape) == 4 else None
+    return {"images": path, "labels": beside} if beside else {"": path}
 
 
 def _sha256_of_file(path: Path) -> str:

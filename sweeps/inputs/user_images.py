@@ -2,7 +2,7 @@
 
 - an IDX file of images, as MNIST has (idx.py), or a binary CIFAR-10 file, .bin, or a folder of these (cifar.py);
 - a .npy file of (n, channels, rows, cols), of (n, rows, cols), or of vectors (n, features), which become the channels
-  of images of one pixel;
+  of images of one pixel; labels are those of the file beside it (labels.py);
 - a folder of PNG or JPEG images (image_folder.py).
 
 uint8 numbers are divided by 255; all others are taken as they are. Nothing is unpickled or unpacked, and what would not
@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import AfterValidator
 
-from sweeps.inputs import cifar, files, idx, image_folder
+from sweeps.inputs import cifar, files, idx, image_folder, labels
 from sweeps.inputs.pixels import Pixels, check_shape, is_folder, refused, size, unreadable
 
 _PACKED = {
@@ -61,13 +61,13 @@ def load(pinned: str) -> UserSet:
     Raises:
         LostFileError: they cannot be read, or are not those that were pinned.
     """
-    pixels, labels = files.load_by(pinned, _read)
+    pixels, classes = files.load_by(pinned, _read)
     images = np.take(_GREYS, pixels) if pixels.dtype == np.uint8 else np.array(pixels, dtype=np.float32, order="C")
     images.flags.writeable = False
-    if labels is not None:
-        labels = labels.astype(np.int64)
-        labels.flags.writeable = False
-    return UserSet(images, labels)
+    if classes is not None:
+        classes = classes.astype(np.int64)
+        classes.flags.writeable = False
+    return UserSet(images, classes)
 
 
 def _read(path: Path) -> Pixels:
@@ -90,7 +90,7 @@ def _read(path: Path) -> Pixels:
     if path.suffix == ".bin":
         return cifar.read(path)
     if path.suffix == ".npy" or head.startswith(b"\x93NUMPY"):
-        return Pixels(_array(path))
+        return _npy(path)
     if head.startswith(b"\0\0"):
         return idx.read(path)
     raise refused(
@@ -98,6 +98,11 @@ def _read(path: Path) -> Pixels:
         f"is none of the kinds that are read: IDX images, CIFAR-10 (.bin), .npy, or a folder of PNG or JPEG images; it "
         f"begins with {head.hex(' ')}",
     )
+
+
+def _npy(path: Path) -> Pixels:
+    images, beside = _array(path), labels.beside(path)
+    return Pixels(images, None if beside is None else labels.check(beside, files.mapped(beside), len(images)))
 
 
 def _array(path: Path) -> np.ndarray:

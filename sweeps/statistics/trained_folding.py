@@ -37,7 +37,7 @@ class TrainedFoldingParameters(LayeredParameters):
 
     batch_norm: bool = Field(False, description="batch normalisation before every activation")
     data: labelled.Data = Field("digits", description="labelled images, of which four fifths are trained on")
-    path: UserImages = Field("", description='images with labels, for data = "file": IDX, CIFAR-10 or class folders')
+    path: UserImages = Field("", description='labelled images, for data = "file": IDX, CIFAR-10, .npy or class folders')
     examples: int = Field(
         0, ge=0, description="labelled images taken, of all that there are; 0: all", json_schema_extra={"unit": "1"}
     )

@@ -126,6 +126,17 @@ def test_the_cut_is_one_for_all_files_of_a_size(tmp_path):
     assert labelled.shape("file", saved(tmp_path, [0, 1] * 9)) == (1, 2, 3)
 
 
+def test_arrays_with_labels_beside_them_are_cut_like_others(tmp_path):
+    classes = np.array([0, 1, 2, 5] * 5)
+    np.save(tmp_path / "x.npy", np.arange(20.0).reshape(20, 1))
+    np.save(tmp_path / "x-labels.npy", classes)
+    data = labelled.load("file", user_images.pin(str(tmp_path / "x.npy")))
+    assert data.train_images.ravel().tolist() == ORDER[:16]
+    assert data.train_labels.tolist() == classes[ORDER[:16]].tolist()
+    assert data.validation_labels.tolist() == classes[ORDER[16:]].tolist()
+    assert data.classes == 6
+
+
 def made(train, validation):
     labels = np.zeros(1, np.int64)
     return labelled.Labelled(train.astype(np.float32), labels, validation.astype(np.float32), labels, 2)

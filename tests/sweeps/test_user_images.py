@@ -228,6 +228,8 @@ def test_an_error_is_of_the_field(tmp_path):
     ("x.npy", b"\x93NUMPY\x01\0\x10\0{'descr': (\n(((([", "not a whole .npy file"),
     ("x.png", b"\x89PNG\r\n\x1a\n", "is one image; give the folder"),
     ("x.jpg", b"\xff\xd8\xff\xe0", "is one image; give the folder"),
+    ("x.pkl", pickle.dumps([1], protocol=0), "is none of the kinds that are read"),
+    ("x-images-idx3-ubyte", struct.pack("<4I", 0x803, 2, 2, 3), "it begins with 03 08 00 00"),
     ("x.csv", b"1,2,3\n", "is none of the kinds that are read: IDX images, CIFAR-10 (.bin), .npy, or a folder"),
 ])  # fmt: skip
 def test_what_is_no_file_of_images_is_refused(tmp_path, name, data, words):
@@ -268,18 +270,19 @@ def test_no_pickle_is_opened(tmp_path):
     assert not os.path.exists("sprung")
 
 
-def test_labels_that_are_not_theirs_are_refused(tmp_path):
-    path, beside = tmp_path / "x-images-idx3-ubyte", tmp_path / "x-labels-idx1-ubyte"
-    path.write_bytes(idx_bytes(2, 2, 3))
-    for data, words in [
-        (idx_bytes(3), "must hold one label for each of 2 images, got shape (3,)"),
-        (idx_bytes(2, 1), "must hold one label for each of 2 images, got shape (2, 1)"),
-        (idx_bytes(2)[:-1], "must have 10 bytes for 2 by its header, got 9"),
-    ]:
-        beside.write_bytes(data)
-        with pytest.raises(ValueError, match="x-labels-idx1-ubyte") as error:
-            pin(str(path))
-        assert words in str(error.value)
+def test_more_than_one_array_in_a_file_is_refused(tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.save(file, np.ones((2, 3)))
+        np.save(file, np.ones(2))
+    whole = 128 + 2 * 3 * 8
+    assert f"must have {whole} bytes for (2, 3) by its header, got {whole + 144}" in refusal(tmp_path / "x.npy")
+
+
+def test_a_batch_of_a_folder_that_is_cut_is_named(tmp_path):
+    (tmp_path / "data_batch_1.bin").write_bytes(cifar_bytes(1))
+    (tmp_path / "data_batch_2.bin").write_bytes(cifar_bytes(2, 0)[:-1])
+    with pytest.raises(ValueError, match=r"data_batch_2\.bin' must be CIFAR-10 records of 3073 bytes each, got 6145"):
+        pin(str(tmp_path))
 
 
 def test_too_much_is_refused_by_its_header(tmp_path, monkeypatch):
