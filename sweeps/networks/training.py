@@ -36,7 +36,8 @@ from sweeps.errors import unknown
 from sweeps.inputs.labelled import Labelled
 from sweeps.networks.architecture import lane_within
 from sweeps.networks.layered import Affine, Convolution, Dense, Layered
-from sweeps.networks.stacked import EPSILON, Stacked, whole_lines, with_ones
+from sweeps.networks.stacked import Stacked, with_ones
+from sweeps.networks.stacked_layers import EPSILON, whole_lines
 from sweeps.statistic import Networks
 
 Optimiser = Literal["sgd", "momentum", "adam"]

@@ -12,12 +12,15 @@ from sweeps.inputs import labelled
 from sweeps.inputs.labelled import Labelled
 from sweeps.networks.layered import (
     Activation,
+    Add,
     Affine,
     AveragePool,
     Convolution,
     Dense,
+    GlobalAveragePool,
     Layered,
     MaxPool,
+    Save,
     fully_connected,
 )
 from sweeps.networks.training import (
@@ -47,6 +50,8 @@ LAYERS = {
     "pools": (Convolution(4, 3, "circular"), Activation(), MaxPool(), Convolution(6, 3), Activation(), AveragePool()),
     "normalised": (Dense(9), Affine(), Activation(), Dense(5), Affine(), Activation()),
     "normalised images": (Affine(), Convolution(4, 3), Affine(), Activation(), MaxPool(), Dense(5), Activation()),
+    "channel means": (Convolution(4, 3), Affine(), Activation(), GlobalAveragePool(), Dense(5), Affine(), Activation()),
+    "means first, and last": (GlobalAveragePool(), Dense(4), Activation(), GlobalAveragePool()),
     "activation first": (Activation(), MaxPool(), Dense(4), Affine(), Activation()),
 }
 
@@ -114,6 +119,8 @@ def plain(layered: Layered, packed: np.ndarray) -> nn.Sequential:
                 modules.append(nn.AvgPool2d(2))
             case MaxPool():
                 modules.append(nn.MaxPool2d(2))
+            case GlobalAveragePool():
+                modules.append(nn.AdaptiveAvgPool2d(1))
     return nn.Sequential(*modules, nn.Flatten())
 
 
@@ -280,6 +287,22 @@ NETWORKS = {
     "convolutions": Layered(
         (1, 8, 8),
         (Convolution(5, 3), Affine(), Activation(), MaxPool(), Convolution(3, 3, "circular"), Activation(), Dense(10)),
+    ),
+    "residual": Layered(
+        (1, 8, 8),
+        (
+            Convolution(5, 3),
+            Affine(),
+            Activation(),
+            Save(),
+            Convolution(5, 3),
+            Affine(),
+            Add(),
+            Activation(),
+            MaxPool(),
+            GlobalAveragePool(),
+            Dense(10),
+        ),
     ),
 }
 
