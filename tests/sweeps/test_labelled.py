@@ -63,6 +63,37 @@ def test_the_cut_is_one_for_all_files_of_a_size(tmp_path):
     assert labelled.shape("file", saved(tmp_path, [0, 1] * 9)) == (1, 2, 3)
 
 
+def made(train, validation):
+    labels = np.zeros(1, np.int64)
+    return labelled.Labelled(train.astype(np.float32), labels, validation.astype(np.float32), labels, 2)
+
+
+def test_standardised_by_the_training_images():
+    rng = np.random.default_rng(3)
+    train, validation = (rng.normal([[[5.0]], [[-2.0]]], [[[3.0]], [[0.01]]], (n, 2, 3, 4)) for n in (50, 7))
+    given = made(train, validation)
+    found = labelled.standardised(given)
+    assert found.train_images.dtype == found.validation_images.dtype == np.float32
+    assert not found.train_images.flags.writeable
+    assert not found.validation_images.flags.writeable
+    np.testing.assert_allclose(found.train_images.mean((0, 2, 3)), 0, atol=2e-6)
+    np.testing.assert_allclose(found.train_images.std((0, 2, 3)), 1, atol=2e-6)
+    for c in (0, 1):
+        x = given.train_images[:, c].astype(np.float64)
+        expected = (given.validation_images[:, c] - x.mean()) / x.std()
+        np.testing.assert_allclose(found.validation_images[:, c], expected, rtol=1e-6)
+    assert found.train_labels is given.train_labels
+
+
+def test_a_channel_of_one_value_is_made_0():
+    images = np.full((7, 2, 3, 3), 0.1)
+    images[:, 1, 0, 0] = 1
+    found = labelled.standardised(made(images, images + 0.25))
+    assert not found.train_images[:, 0].any()
+    np.testing.assert_allclose(found.validation_images[:, 0], 0.25, rtol=1e-6)
+    assert found.train_images[:, 1].std() == pytest.approx(1)
+
+
 def refusal(*of) -> str:
     with pytest.raises(ValueError) as error:  # noqa: PT011
         labelled.load(*of)
