@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from sweeps.networks import pooled_linear
 from sweeps.theory import first_layer
@@ -33,10 +34,10 @@ def case():
     return images, averages, labels, rng.standard_normal((NETWORKS, K, D)), rates
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def by_autograd(images, labels, start, rate, steps, batches=None):
     """Filters and losses after every step of torch's own convolution, mean and gradient."""
-    import torch
-
     x, y = torch.tensor(images), torch.tensor(labels)
     weight = torch.tensor(start.reshape(K, 2, SIDE, SIDE), requires_grad=True)
     filters, losses = [start], []
@@ -51,6 +52,7 @@ def by_autograd(images, labels, start, rate, steps, batches=None):
     return np.array(filters[: steps + 1]), np.array(losses)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("batch", [0, 5])
 def test_training_is_torchs(case, batch):
     images, averages, labels, start, rates = case
