@@ -82,15 +82,15 @@ def moments(averages, labels):
     """A = mean p p^T (d, d), and b = mean y p (networks, d) of every network's labels."""
     images, d = averages.shape
     A, b = np.zeros((d, d)), np.zeros((len(labels), d))
-    for p in averages:
+    for image in range(images):
         for i in range(d):
             for j in range(d):
-                A[i, j] += p[i] * p[j]
+                A[i, j] += averages[image, i] * averages[image, j] / images
     for n in range(len(labels)):
         for image in range(images):
             for i in range(d):
-                b[n, i] += labels[n, image] * averages[image, i]
-    return A / images, b / images
+                b[n, i] += labels[n, image] * averages[image, i] / images
+    return A, b
 
 
 @compiled
@@ -100,7 +100,8 @@ def descend(A, b, origin, rates, K, steps, shift):
     pull = np.empty(d)
     for n in range(networks):
         for _ in range(steps):
-            pull[:] = b[n]
+            for i in range(d):
+                pull[i] = b[n, i]
             for j in range(d):
                 total = origin[n, j] + K * shift[n, j]
                 for i in range(d):
@@ -131,8 +132,8 @@ def mean_squares(total, averages, labels):
     found = np.zeros(networks)
     for n in range(networks):
         for image in range(images):
-            found[n] += (labels[n, image] - dot(total[n], averages[image])) ** 2
-    return found / images
+            found[n] += (labels[n, image] - dot(total[n], averages[image])) ** 2 / images
+    return found
 
 
 @compiled

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from sweeps.networks import pooled_linear
 from sweeps.theory import first_layer
@@ -33,26 +34,25 @@ def case():
     return images, averages, labels, rng.standard_normal((NETWORKS, K, D)), rates
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def by_autograd(images, labels, start, rate, steps, batches=None):
     """Filters and losses after every step of torch's own convolution, mean and gradient."""
-    import torch
-
     x, y = torch.tensor(images), torch.tensor(labels)
     weight = torch.tensor(start.reshape(K, 2, SIDE, SIDE), requires_grad=True)
-    optimiser = torch.optim.SGD([weight], lr=rate)
     filters, losses = [start], []
     for step in range(steps + 1):
         out = torch.nn.functional.conv2d(x, weight).mean((2, 3)).sum(1)
         out = out - out.mean()  # what centred averages are
         losses.append(((out - y) ** 2).mean().item())
         chosen = slice(None) if batches is None or step == steps else batches[step]
-        optimiser.zero_grad()
-        ((out - y)[chosen] ** 2).mean().backward()
-        optimiser.step()
-        filters.append(weight.detach().numpy().reshape(K, D).copy())
+        (gradient,) = torch.autograd.grad(((out - y)[chosen] ** 2).mean(), weight)
+        weight = (weight - rate * gradient).detach().requires_grad_()
+        filters.append(weight.detach().numpy().reshape(K, D))
     return np.array(filters[: steps + 1]), np.array(losses)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("batch", [0, 5])
 def test_training_is_torchs(case, batch):
     images, averages, labels, start, rates = case
@@ -118,3 +118,10 @@ def test_a_start_that_is_not_finite_is_nan_at_once(case):
     found = pooled_linear.train(start, averages, labels, rates, (0, 5))
     assert np.isnan(found[:, 1]).all()
     assert np.isfinite(found[:, [0, 2, 3]]).all()
+
+
+def test_filters_in_another_order_move_alike(case):
+    _, averages, labels, start, rates = case
+    found = pooled_linear.train(start, averages, labels, rates, (50,))
+    turned = pooled_linear.train(start[:, ::-1], averages, labels, rates, (50,))
+    np.testing.assert_allclose(turned[:, :, ::-1], found, rtol=1e-11, atol=1e-13)
