@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from sweeps.inputs import labelled
 from sweeps.networks.layered import Activation, Convolution, Dense, Layered, MaxPool
-from sweeps.networks.training import SHUFFLES, Optimiser, Recipe, train
+from sweeps.networks.training import Optimiser, Recipe, order, train
 from sweeps.statistic import Networks, Points
 
 BATCH = 32
@@ -74,8 +74,8 @@ def plainly_trained(net: nn.Sequential, data, orders: list[np.ndarray], optimise
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimiser]
     steps = kind(net.parameters(), lr=RATES[optimiser])
     images, labels, others, their_labels = (torch.tensor(part) for part in data[:4])
-    for order in orders:
-        for chosen in torch.from_numpy(order).split(BATCH):
+    for of_epoch in orders:
+        for chosen in torch.from_numpy(of_epoch).split(BATCH):
             if len(chosen) == BATCH:
                 steps.zero_grad()
                 functional.cross_entropy(net(images[chosen]), labels[chosen]).backward()
@@ -89,17 +89,18 @@ def compared(name: str, optimiser: Optimiser, data, epochs: int, few: int, repea
     layered, lane = NETWORKS[name]
     networks = Networks(Points({}, {}, lane), np.ones(lane, np.uint64), np.arange(lane, dtype=np.uint64))
     packed, n = start(layered, lane), len(data.train_labels)
-    orders = [np.argsort(networks.words(SHUFFLES + e, n)[:few], axis=1, kind="stable") for e in range(epochs)]
-    recipe, rates = Recipe(epochs, BATCH, optimiser, (epochs,)), np.full(lane, RATES[optimiser])
+    orders, steps = [order(networks, epoch, n)[:few] for epoch in range(epochs)], epochs * (n // BATCH)
+    recipe, rates = Recipe(steps, BATCH, optimiser, (steps,)), np.full(lane, RATES[optimiser])
+    labels = np.tile(data.train_labels, (lane, 1))
     ours = theirs = np.inf
     for _ in range(repeats):
         begun = time.thread_time()
         with torch.inference_mode():
-            trained = train(layered, packed, data, networks, recipe, rates, np.zeros(lane), "cpu")
+            trained = train(layered, packed, data, labels, networks, recipe, rates, "cpu")
         ours = min(ours, (time.thread_time() - begun) / lane)
         begun = time.thread_time()
         found = [
-            plainly_trained(plain(layered, packed[i]), data, [order[i] for order in orders], optimiser)
+            plainly_trained(plain(layered, packed[i]), data, [of_epoch[i] for of_epoch in orders], optimiser)
             for i in range(few)
         ]
         theirs = min(theirs, (time.thread_time() - begun) / few)

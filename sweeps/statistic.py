@@ -135,12 +135,15 @@ class Networks:
     """A run of random networks, one per (point, draw): what a statistic samples at one launch.
 
     `points` has one row a network (points repeat); `keys` (networks,) uint64 are the points' stream keys and
-    `draws` (networks,) uint64 the draws' indices at their points.
+    `draws` (networks,) uint64 the draws' indices at their points. `first_tensor` is added to the number of every tensor
+    that `normals`, `normals_on` and `words` are asked for: `replace(networks, first_tensor=2**24)` are other networks
+    of the same draws.
     """
 
     points: Points
     keys: np.ndarray
     draws: np.ndarray
+    first_tensor: int = 0
 
     def __len__(self) -> int:
         return len(self.points)
@@ -153,7 +156,9 @@ class Networks:
 
     def normals(self, tensor: int, *shape: int) -> np.ndarray:
         """Standard normals, float32 (networks, *shape); `tensor` tells a network's tensors apart."""
-        flat = randomness.normals(self.keys, self.draws, tensor, int(np.prod(shape, dtype=np.int64)))
+        flat = randomness.normals(
+            self.keys, self.draws, self.first_tensor + tensor, int(np.prod(shape, dtype=np.int64))
+        )
         return flat.reshape(len(self), *shape)
 
     def normals_on(self, device: str, tensor: int, *shape: int) -> Tensor:
@@ -161,11 +166,12 @@ class Networks:
         from sweeps import randomness_device  # torch, which takes seconds to import
 
         size = int(np.prod(shape, dtype=np.int64))
-        return randomness_device.normals(self.keys, self.draws, tensor, size, device).view(len(self), *shape)
+        flat = randomness_device.normals(self.keys, self.draws, self.first_tensor + tensor, size, device)
+        return flat.view(len(self), *shape)
 
     def words(self, tensor: int, *shape: int) -> np.ndarray:
         """Uniform 32-bit words, uint32 (networks, *shape)."""
-        flat = randomness.words(self.keys, self.draws, tensor, int(np.prod(shape, dtype=np.int64)))
+        flat = randomness.words(self.keys, self.draws, self.first_tensor + tensor, int(np.prod(shape, dtype=np.int64)))
         return flat.reshape(len(self), *shape)
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from sweeps.networks.layered import Layered
-from sweeps.networks.stacked import Stacked, whole_lines
+from sweeps.networks.stacked import Stacked
+from sweeps.networks.stacked_layers import whole_lines
 from sweeps.networks.training import of_loss
 
 

@@ -22,23 +22,26 @@ CHI, R1, R2, CHI_REVERSED, BREAKPOINTS, REGIONS, CHI_SAMPLED, CHI_SUBSET = range
 
 
 @compiled
-def measure_paths(walks, length, hidden, subset, samples, numbers, by_layer, to_layer, interaction, arcs, lengths):
-    """Fill numbers (paths, KINDS), interaction (paths, joins) and the others (paths, layers) of paths that are finite.
+def measure_paths(
+    walks, which, length, hidden, subset, samples, numbers, by_layer, to_layer, interaction, arcs, lengths
+):
+    """Fill numbers (..., KINDS), interaction (..., joins) and the others (..., layers) of the paths `which` (paths,)
+    that were walked and are finite.
 
-    Paths are `length` long, the hidden layers have `hidden` neurons, and `subset` (paths, neurons) says which count for
+    Paths are `length` long, the hidden layers have `hidden` neurons, and `subset` (..., neurons) says which count for
     CHI_SUBSET. `samples` points 0, ..., `length`, equally spaced, give CHI_SAMPLED.
     """
-    first, places, codes = in_order(walks.flips, len(walks.finite))
-    for p in range(len(walks.finite)):
-        if walks.finite[p]:
-            some = places[first[p] : first[p + 1]], codes[first[p] : first[p + 1]]
+    first, places, codes = in_order(walks.flips, len(which))
+    for i in range(len(which)):
+        if walks.finite[i]:
+            p, some = which[i], (places[first[i] : first[i + 1]], codes[first[i] : first[i + 1]])
             where, neurons, step = steps(*some, TOLERANCE * length, subset.shape[1])
             _whole(neurons, step, subset, numbers, p)
             if samples > 1:
                 numbers[p, CHI_SAMPLED] = _sampled(*some, length, samples, subset.shape[1])
             _layers(neurons, step, hidden, by_layer, to_layer, p)
-            for layer in range(min(len(hidden), arcs.shape[1])):
-                arcs[p, layer], lengths[p, layer] = walks.arcs[p, layer], walks.lengths[p, layer]
+            for layer in range(walks.arcs.shape[1]):
+                arcs[p, layer], lengths[p, layer] = walks.arcs[i, layer], walks.lengths[i, layer]
             _joins(where, neurons, step, length, numbers[p, CHI], subset.shape[1], interaction, p)
 
 

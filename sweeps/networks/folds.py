@@ -108,7 +108,7 @@ def walk_path(layered: Layered, network: np.ndarray, points: np.ndarray) -> Walk
     _check(layered, networks, one, points)
     program, slope = layered.hidden_program, float(layered.slope)
     room = np.empty(panels_size(program) + LINE)
-    found, arcs, lengths, finite = walk_paths(program, slope, networks, one, points, 1, room)
+    found, arcs, lengths, finite = walk_paths(program, slope, networks, one, points, one, 1, len(layered.hidden), room)
     if not finite[0]:
         raise ValueError("the network or a point is not finite")
     _, places, codes = in_order(found, 1)
@@ -137,18 +137,15 @@ def fold_paths(
     hidden, paths, P = np.array(layered.hidden, np.int64), len(points), points.shape[1]
     program, slope, together = layered.hidden_program, float(layered.slope), _together(layered, P)
     room, order = np.empty(panels_size(program) + LINE), np.argsort(of_network, kind="stable")
-    some = _subset(subset, paths, int(hidden.sum()))
+    some, curves = _subset(subset, paths, int(hidden.sum())), min(layers, len(hidden))
     numbers, interaction = np.full((paths, KINDS), np.nan), np.full((paths, joins), np.nan)
     by_layer, to_layer, arcs, lengths = np.full((4, paths, layers), np.nan)
-    for first in range(0, paths, BATCH):  # in order of network
-        batch = slice(first, min(first + BATCH, paths))
-        which = order[batch]
-        walks = walk_paths(program, slope, networks, of_network[which], points[which], together, room)
-        out = numbers[batch], by_layer[batch], to_layer[batch], interaction[batch], arcs[batch], lengths[batch]
-        measure_paths(walks, P - 1.0, hidden, some[which], samples, *out)
-    back = np.argsort(order)
-    columns = np.ascontiguousarray(numbers[back].T)
-    return Folds(*columns, *(values[back] for values in (by_layer, to_layer, arcs, lengths, interaction)))
+    for first in range(0, paths, BATCH):
+        which = order[first : first + BATCH]
+        walks = walk_paths(program, slope, networks, of_network, points, which, together, curves, room)
+        out = numbers, by_layer, to_layer, interaction, arcs, lengths
+        measure_paths(walks, which, P - 1.0, hidden, some, samples, *out)
+    return Folds(*np.ascontiguousarray(numbers.T), by_layer, to_layer, arcs, lengths, interaction)
 
 
 def seconds(layered: Layered, segments: int, flips: float) -> float:

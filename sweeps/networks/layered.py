@@ -4,6 +4,9 @@ An image (channels, rows, cols) goes through the layers one after the other; a v
 activation of every hidden neuron is max(z, 0) + slope min(z, 0): ReLU at slope 0, leaky ReLU between 0 and 1, the
 absolute value at -1. The signs of the pre-activations z before the `Activation` layers, pixel by pixel, are the
 activation pattern: 1 where z > 0.
+
+A residual connection (He, Zhang, Ren, Sun, CVPR 2016) is the layers from a `Save` to its `Add`: x plus what they make
+of x.
 """
 
 from __future__ import annotations
@@ -60,18 +63,57 @@ class MaxPool:
     """Maxima of 2 x 2 pixels, stride 2; an odd last row or column is left out."""
 
 
-Layer = Dense | Convolution | Affine | Activation | AveragePool | MaxPool
+@dataclass(frozen=True)
+class GlobalAveragePool:
+    """The mean of all pixels of a channel."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """Keeps what it is given, and passes it on."""
+
+
+@dataclass(frozen=True)
+class Add:
+    """Adds what the last `Save` keeps that no other has added."""
+
+
+Layer = Dense | Convolution | Affine | Activation | AveragePool | MaxPool | GlobalAveragePool | Save | Add
 KINDS: tuple[type[Layer], ...] = (Dense, Convolution, Affine, Activation, AveragePool, MaxPool)
 DENSE, CONVOLUTION, AFFINE, ACTIVATION, AVERAGE_POOL, MAX_POOL = range(len(KINDS))
 
 
 @dataclass(frozen=True)
 class Layered:
-    """A network without its parameters. Layers after the last activation, such as a read-out, are allowed."""
+    """A network without its parameters. Layers after the last activation, such as a read-out, are allowed.
+
+    Raises:
+        ValueError: a `Save` and an `Add` do not match; in one line.
+    """
 
     image: Image
     layers: tuple[Layer, ...]
     slope: float = 0.0
+
+    def __post_init__(self) -> None:
+        for add, save in self.connections.items():
+            if self.shapes[save] != self.shapes[add]:
+                raise ValueError(f"layer {add} adds {self.shapes[save]} of layer {save} to {self.shapes[add]}")
+
+    @cached_property
+    def connections(self) -> dict[int, int]:
+        """Of every `Add` its `Save`, both numbered as layers, from 0."""
+        found, waiting = {}, []
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, Save):
+                waiting.append(i)
+            elif isinstance(layer, Add):
+                if not waiting:
+                    raise ValueError(f"layer {i} is an Add, and no Save before it is left")
+                found[i] = waiting.pop()
+        if waiting:
+            raise ValueError(f"layer {waiting[-1]} is a Save, and no Add after it is left")
+        return found
 
     @cached_property
     def shapes(self) -> tuple[Image, ...]:
@@ -86,6 +128,8 @@ class Layered:
                     found.append((filters, rows, cols))
                 case AveragePool() | MaxPool():
                     found.append((channels, rows // 2, cols // 2))
+                case GlobalAveragePool():
+                    found.append((channels, 1, 1))
                 case _:
                     found.append(found[-1])
         return tuple(found)
@@ -120,7 +164,13 @@ class Layered:
     @cached_property
     def program(self) -> np.ndarray:
         """int64 (layers, 7), as compiled loops read it: kind, channels, rows, cols of what the layer is given, its
-        outputs or filters, the side of its filters, and whether its padding is circular."""
+        outputs or filters, the side of its filters, and whether its padding is circular.
+
+        Raises:
+            ValueError: walks do not know a layer; in one line.
+        """
+        if others := sorted({type(layer).__name__ for layer in self.layers if type(layer) not in KINDS}):
+            raise ValueError(f"paths can be walked through networks without {', '.join(others)} alone")
         rows = []
         for layer, shape in zip(self.layers, self.shapes, strict=False):
             row = [KINDS.index(type(layer)), *shape, 0, 0, 0]

@@ -1,8 +1,9 @@
 """Training of many small networks at once, by mini-batches and stochastic gradients, in float32.
 
 A network minimises the mean over a batch of the cross-entropy of the softmax of its outputs with the labels. Batches go
-through the training examples in an order that each network draws anew in each epoch; what an epoch's whole batches
-leave over at its end is not seen in that epoch. With step size e and gradient g, at step t = 1, 2, ...
+through the n training examples in an order that each network draws anew in each epoch; an epoch is as many steps as
+there are whole batches, and what these leave over of the examples is not seen in it. With step size e and gradient g,
+at step t = 1, 2, ...
 
     sgd         p <- p - e g
     momentum    v <- 0.9 v + g,   p <- p - e v                                      (Polyak; as torch.optim.SGD has it)
@@ -11,7 +12,8 @@ leave over at its end is not seen in that epoch. With step size e and gradient g
 
 Label noise p replaces every training label, with probability p, by a class drawn uniformly, the true one included:
 once, before training. An affine layer is batch normalisation in training (Ioffe and Szegedy, arXiv 1502.03167), and a
-trained network holds it as the scale and shift that the statistics of the whole training set make of it.
+trained network holds it as the scale and shift that the statistics of the training examples judged make of it: of the
+whole training set, unless the recipe takes fewer.
 
 What is random of a network is a function of its draw (see docs/randomness.md): tensor SHUFFLES + epoch has the words
 that, sorted, order its examples; NOISE and NOISE + 1 say which labels are replaced, and by what.
@@ -22,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -33,7 +36,8 @@ from sweeps.errors import unknown
 from sweeps.inputs.labelled import Labelled
 from sweeps.networks.architecture import lane_within
 from sweeps.networks.layered import Affine, Convolution, Dense, Layered
-from sweeps.networks.stacked import EPSILON, Stacked, whole_lines, with_ones
+from sweeps.networks.stacked import Stacked, with_ones
+from sweeps.networks.stacked_layers import EPSILON, whole_lines
 from sweeps.statistic import Networks
 
 Optimiser = Literal["sgd", "momentum", "adam"]
@@ -46,16 +50,18 @@ _PRODUCT_SECONDS, _ENTRY_SECONDS = 5e-11, 2.3e-9
 
 @dataclass(frozen=True)
 class Recipe:
-    """How networks are trained. They are taken after the numbers of epochs in `checkpoints`, which rise, from 0 on.
+    """How networks are trained. They are taken after the numbers of steps in `checkpoints`, which rise, from 0 on.
 
     Raises:
         ValueError: a number is out of range; in one line.
     """
 
-    epochs: int
+    steps: int
     batch_size: int
     optimiser: Optimiser
     checkpoints: tuple[int, ...]
+    judged: int = 0
+    """So many of the first examples for training, and of those for validation, a checkpoint looks at; 0: all."""
 
     def __post_init__(self) -> None:
         if self.optimiser not in get_args(Optimiser):
@@ -63,8 +69,10 @@ class Recipe:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         taken = self.checkpoints
-        if not taken or list(taken) != sorted(set(taken)) or not 0 <= taken[0] <= taken[-1] <= self.epochs:
-            raise ValueError(f"checkpoints must rise within 0 to epochs = {self.epochs}, got {taken}")
+        if not taken or list(taken) != sorted(set(taken)) or not 0 <= taken[0] <= taken[-1] <= self.steps:
+            raise ValueError(f"checkpoints must rise within 0 to steps = {self.steps}, got {taken}")
+        if self.judged < 0:
+            raise ValueError(f"judged must be at least 1, or 0 for all examples, got {self.judged}")
 
 
 class Trained(NamedTuple):
@@ -73,45 +81,49 @@ class Trained(NamedTuple):
     packed: np.ndarray
     """float64 (checkpoints, networks, size), affine layers as at inference."""
     loss: np.ndarray
-    """Mean cross-entropy over the training set, with the labels trained on, float64 (checkpoints, networks)."""
+    """Mean cross-entropy of the training examples judged, float64 (checkpoints, networks)."""
     training_accuracy: np.ndarray
-    """Share of the training set that gets the labels trained on, float64 (checkpoints, networks)."""
+    """Share of the training examples judged that get the labels trained on, float64 (checkpoints, networks)."""
     accuracy: np.ndarray
-    """Share of the validation set that gets its labels, float64 (checkpoints, networks)."""
+    """Share of the validation examples judged that get their labels, float64 (checkpoints, networks)."""
 
 
 def train(
     layered: Layered,
     start: np.ndarray,
     data: Labelled,
+    labels: np.ndarray,
     networks: Networks,
     recipe: Recipe,
     learning_rate: np.ndarray,
-    label_noise: np.ndarray,
     device: str,
+    seen: Callable[[float], None] | None = None,
 ) -> Trained:
-    """Train packed networks `start` (networks, size), with a learning rate and a label noise (networks,) each.
+    """Train packed networks `start` (networks, size) on labels int64 (networks, examples), with a learning rate each.
 
-    A network's numbers depend on how many are trained together, but not on which, nor on its place among them.
+    A network's numbers depend on how many are trained together, but not on which, nor on its place among them. `seen`
+    is called after every step with the share of all steps that are done.
 
     Raises:
         ValueError: the networks do not fit the data, or the batches the training set; in one line.
     """
     check(layered, data, recipe)
-    training = _Examples.of(data.train_images, noisy(data, networks, label_noise), device)
+    training = _Examples.of(data.train_images, labels, device)
     validation = _Examples.of(data.validation_images, np.tile(data.validation_labels, (len(networks), 1)), device)
     stack = Stacked(layered, len(networks), recipe.batch_size, device, recipe.batch_size)
     stack.load(start)
-    step = _stepping(stack, recipe.optimiser, learning_rate)
+    next_step = _stepping(stack, recipe.optimiser, learning_rate)
     judge = Stacked(layered, len(networks), _JUDGED, device)
-    found = []
-    for epoch in range(recipe.checkpoints[-1] + 1):
-        if epoch in recipe.checkpoints:
-            found.append(_judged(judge, stack.packed(), training, validation))
-        if epoch < recipe.checkpoints[-1]:
-            for rows, labels in _batches(training, networks, epoch, recipe.batch_size):
-                _differentiate(stack, rows, labels, recipe.batch_size)
-                step()
+    judged = [part.first(recipe.judged or len(part.rows)) for part in (training, validation)]
+    batches, steps = _batches(training, networks, recipe.batch_size), recipe.checkpoints[-1]
+    found = [_judged(judge, stack.packed(), *judged)] if recipe.checkpoints[0] == 0 else []
+    for step in range(1, steps + 1):
+        _differentiate(stack, *next(batches), recipe.batch_size)
+        next_step()
+        if step in recipe.checkpoints:
+            found.append(_judged(judge, stack.packed(), *judged))
+        if seen:
+            seen(step / steps)
     return Trained(*(np.stack(values) for values in zip(*found, strict=True)))
 
 
@@ -135,13 +147,13 @@ def noisy(data: Labelled, networks: Networks, label_noise: np.ndarray) -> np.nda
 
 def seconds(layered: Layered, recipe: Recipe, examples: int) -> float:
     """Of training a network with `examples` for training and a quarter as many to validate with, on one core."""
-    epochs, judged = recipe.checkpoints[-1], len(recipe.checkpoints)
-    steps = epochs * (examples // recipe.batch_size)
+    steps, judged = recipe.checkpoints[-1], 1.25 * len(recipe.checkpoints) * min(recipe.judged or examples, examples)
+    epochs = steps / (examples // recipe.batch_size)
     product, entries = _work(layered)
     kept = _STEPS[recipe.optimiser][1]
     image = 3 * _PRODUCT_SECONDS * product + _ENTRY_SECONDS * entries
     step = whole_lines(recipe.batch_size) * image + layered.size * (1 + 2 * kept) * 1e-9 + 4e-6
-    return steps * step + (0.5 * image * judged * 1.25 + 3e-7 * epochs) * examples + 2e-4
+    return steps * step + 0.5 * image * judged + 3e-7 * epochs * examples + 2e-4
 
 
 def launch_bytes(layered: Layered, recipe: Recipe, examples: int) -> int:
@@ -190,6 +202,9 @@ class _Examples(NamedTuple):
     def of(cls, images: np.ndarray, labels: np.ndarray, device: str) -> _Examples:
         return cls(torch.from_numpy(with_ones(images)).to(device), torch.from_numpy(labels).to(device))
 
+    def first(self, n: int) -> _Examples:
+        return _Examples(self.rows[:n], self.labels[:, :n])
+
     def chunks(self, k: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of them, in order, k at a time for all networks: rows (networks, k, whole lines), the last ones zero
         where there are no k left, and labels (networks, at most k)."""
@@ -199,19 +214,25 @@ class _Examples(NamedTuple):
             yield rows.expand(len(labels), -1, -1), labels
 
 
-def _batches(examples: _Examples, networks: Networks, epoch: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch's rows (networks, k, whole lines) and labels (networks, k), k a batch filled up to whole lines."""
+def order(networks: Networks, epoch: int, n: int) -> np.ndarray:
+    """The order in which every network goes through n examples in an epoch, int64 (networks, n)."""
+    words = networks.words(SHUFFLES + epoch, n).astype(np.uint64)
+    sorted_words = np.sort((words << np.uint64(32)) | np.arange(n, dtype=np.uint64), axis=1)
+    return (sorted_words & np.uint64(2**32 - 1)).astype(np.int64)
+
+
+def _batches(examples: _Examples, networks: Networks, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without end, rows (networks, k, whole lines) and labels (networks, k), k a batch filled up to whole lines."""
     n = len(examples.rows)
     k, steps = whole_lines(batch), n // batch
-    words = networks.words(SHUFFLES + epoch, n).astype(np.uint64)
-    order = np.sort((words << np.uint64(32)) | np.arange(n, dtype=np.uint64), axis=1) & np.uint64(2**32 - 1)
-    chosen = np.zeros((steps, len(networks), k), np.int64)
-    chosen[..., :batch] = order[:, : steps * batch].reshape(len(networks), steps, batch).swapaxes(0, 1)
-    on_device = torch.from_numpy(chosen).to(examples.rows.device)
     rows = examples.rows.new_empty(len(networks), k, examples.rows.shape[1])
-    for of_step in on_device:
-        torch.index_select(examples.rows, 0, of_step.flatten(), out=rows.flatten(0, 1))
-        yield rows, examples.labels.gather(1, of_step)
+    for epoch in count():
+        chosen = np.zeros((steps, len(networks), k), np.int64)
+        of_batches = order(networks, epoch, n)[:, : steps * batch].reshape(len(networks), steps, batch)
+        chosen[..., :batch] = of_batches.swapaxes(0, 1)
+        for of_step in torch.from_numpy(chosen).to(rows.device):
+            torch.index_select(examples.rows, 0, of_step.flatten(), out=rows.flatten(0, 1))
+            yield rows, examples.labels.gather(1, of_step)
 
 
 def of_loss(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -284,14 +305,14 @@ def _judged(judge: Stacked, packed: np.ndarray, training: _Examples, validation:
 
 
 def _normalise(judge: Stacked, i: int, training: _Examples) -> None:
-    """Make the scale and shift of affine layer i those of batch normalisation over the whole training set."""
-    count = len(training.rows) * math.prod(judge.layered.shapes[i][1:])
+    """Make the scale and shift of affine layer i those of batch normalisation over all of `training`."""
+    pixels = len(training.rows) * math.prod(judge.layered.shapes[i][1:])
     total, square = torch.zeros(2, *judge.parameters[i][0].shape, dtype=torch.float64, device=training.rows.device)
     for rows, labels in training.chunks(judge.k):
         z = judge.forward(rows, i)[..., : labels.shape[1]].double()
         total, square = total + z.sum((2, 3, 4)), square + (z * z).sum((2, 3, 4))
-    mean = total / count
-    variance = (square / count - mean**2).clamp_min(0)
+    mean = total / pixels
+    variance = (square / pixels - mean**2).clamp_min(0)
     scale, shift = judge.parameters[i]
     scale.div_((variance + EPSILON).sqrt())
     shift.sub_(mean * scale)

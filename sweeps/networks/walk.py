@@ -58,9 +58,9 @@ class Walks(NamedTuple):
 
     flips: Flips
     arcs: np.ndarray
-    """(paths, hidden layers): spherical lengths of the curves of hidden activations"""
+    """(paths, layers): spherical lengths of the curves of hidden activations"""
     lengths: np.ndarray
-    """(paths, hidden layers): Euclidean lengths"""
+    """(paths, layers): Euclidean lengths"""
     finite: np.ndarray
     """(paths,) whether the network, the points and all values are"""
 
@@ -76,27 +76,26 @@ def sizes(row):
 
 
 @compiled
-def walk_paths(program, slope, networks, of_network, points, together, room):
-    """Walks of paths `points` (paths, P, inputs) in packed networks; paths of one network follow on one another, and
-    as many as `together` are walked at once. The program ends with an activation.
+def walk_paths(program, slope, networks, of_network, points, which, together, layers, room):
+    """Walks of the paths `which` (paths,) of `points` (..., P, inputs) in packed networks; those of one network follow
+    on one another, and as many as `together` are walked at once. The program ends with an activation. Curves of the
+    first so many hidden `layers` are measured.
 
     `room` is where panels are laid out, (panels_size(program) + LINE,), made by numpy, which asks for large pages.
     """
-    paths, hidden = len(points), 0
-    for row in program:
-        hidden += row[0] == ACTIVATION
+    paths = len(which)
     found = Flips(np.empty(GROWTH), np.empty(GROWTH, np.int64), np.empty(GROWTH, np.int64), np.int64(0))  # pyright: ignore[reportArgumentType]
-    out = Walks(found, np.zeros((paths, hidden)), np.zeros((paths, hidden)), np.zeros(paths, np.bool_))
+    out = Walks(found, np.zeros((paths, layers)), np.zeros((paths, layers)), np.zeros(paths, np.bool_))
     start, packed = 0, from_line(room)
     while start < paths:
-        network, stop = of_network[start], start
-        while stop < paths and of_network[stop] == network:
+        network, stop = of_network[which[start]], start
+        while stop < paths and of_network[which[stop]] == network:
             stop += 1
         if fill(program, networks[network], packed):
             for first in range(start, stop, together):
                 last = min(first + together, stop)
                 out.finite[first:last] = True
-                found = _walk(program, slope, networks[network], packed, points, first, last, found, out)
+                found = _walk(program, slope, networks[network], packed, points, which, first, last, found, out)
         start = stop
     return Walks(found, out.arcs, out.lengths, out.finite)
 
@@ -126,9 +125,9 @@ def fill(program, network, packed):
 
 
 @compiled
-def _walk(program, slope, network, packed, points, first, last, found, out):
+def _walk(program, slope, network, packed, points, which, first, last, found, out):
     """Walk some paths of one network: arcs and lengths are filled in, the flips come back behind those found."""
-    t, of, X, scale = _start(points, first, last)
+    t, of, X, scale = _start(points, which, first, last)
     finite, arcs, lengths = out.finite[first:last], out.arcs[first:last], out.lengths[first:last]
     check(scale, X, of, finite)
     cuts, behind, pending = no_cuts(len(t)), 1.0, False  # an activation's, of which only signs are known so far
@@ -146,7 +145,8 @@ def _walk(program, slope, network, packed, points, first, last, found, out):
             snap(X, of, scale)
             cuts, behind, pending = crossings(X, of, slope), slope, True
             found = record(found, t, of, X, cuts, first, numbered)
-            add_lengths(X, of, cuts, slope, scale, arcs, lengths, layer)
+            if layer < arcs.shape[1]:
+                add_lengths(X, of, cuts, slope, scale, arcs, lengths, layer)
             scale = largest(X, of, slope, last - first)
             numbered += X.shape[1]
             layer += 1
@@ -174,7 +174,7 @@ def _walk(program, slope, network, packed, points, first, last, found, out):
 
 
 @compiled
-def _start(points, first, last):
+def _start(points, which, first, last):
     P, inputs = points.shape[1], points.shape[2]
     rows = (last - first) * P
     t, of, X = np.empty(rows), np.empty(rows, np.int64), np.empty((rows, inputs))
@@ -182,7 +182,7 @@ def _start(points, first, last):
     for i in range(rows):
         of[i], t[i] = i // P, i % P
         for j in range(inputs):
-            X[i, j] = x = points[first + i // P, i % P, j]
+            X[i, j] = x = points[which[first + i // P], i % P, j]
             scale[of[i], j] = max(scale[of[i], j], abs(x)) if np.isfinite(x) else np.inf
     return t, of, X, scale
 

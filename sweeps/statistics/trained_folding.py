@@ -85,8 +85,9 @@ class TrainedFoldingParameters(LayeredParameters):
     @property
     def recipe(self) -> Recipe:
         """Looked at before training and at the checkpoints."""
-        each = self.epochs // self.checkpoints
-        return Recipe(self.epochs, self.batch_size, self.optimiser, tuple(range(0, self.epochs + 1, each)))
+        epoch = _examples(self) // self.batch_size
+        steps, each = self.epochs * epoch, self.epochs // self.checkpoints * epoch
+        return Recipe(steps, self.batch_size, self.optimiser, tuple(range(0, steps + 1, each)))
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -117,8 +118,8 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
     p = TrainedFoldingParameters(**networks.points.point(0))
     layered, data = p.layered, labelled.load(p.data, p.path, p.examples)
     start = initial(networks, layered, p.initialisation, networks.column("scale"), np.zeros(len(networks)))
-    rate, noise = networks.column("learning_rate"), networks.column("label_noise")
-    trained = training.train(layered, start, data, networks, p.recipe, rate, noise, device)
+    labels = training.noisy(data, networks, networks.column("label_noise"))
+    trained = training.train(layered, start, data, labels, networks, p.recipe, networks.column("learning_rate"), device)
     paths = _paths(p, networks, trained.packed[-1], data, device)
     before, *after = (_measured(p, packed, paths) for packed in trained.packed)
     along = {name: np.stack([found[name] for found in after], axis=1) for name in before}  # (networks, checkpoints)

@@ -80,8 +80,8 @@ def test_trained_networks_are_misled():
         labelled.load("digits"),
         4,
     )
-    recipe = Recipe(5, 32, "adam", (5,))
-    trained = train(layered, begun(layered, n), data, networks_of(n), recipe, np.full(n, 0.01), np.zeros(n), "cpu")
+    recipe, targets = Recipe(220, 32, "adam", (220,)), np.tile(data.train_labels, (n, 1))
+    trained = train(layered, begun(layered, n), data, targets, networks_of(n), recipe, np.full(n, 0.01), "cpu")
     images, labels = (np.stack([part[:50]] * n) for part in (data.validation_images, data.validation_labels))
     with torch.inference_mode(False):
         before = losses(layered, trained.packed[0], images, labels)

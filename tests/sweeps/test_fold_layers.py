@@ -6,12 +6,15 @@ import pytest
 from sweeps.networks.folds import fold_paths, walk_path
 from sweeps.networks.layered import (
     Activation,
+    Add,
     Affine,
     AveragePool,
     Convolution,
     Dense,
+    GlobalAveragePool,
     Layered,
     MaxPool,
+    Save,
     fully_connected,
 )
 from tests.sweeps.dense_paths import along, curve_lengths, flipped, fold_of, hidden, patterns, random_network
@@ -73,6 +76,13 @@ def test_lengths_equal_those_of_many_pieces(layered, segments):
     rtol = 1e-3 if MAX in layered.layers else 1e-10  # the corners of maxima are no flips
     expected = curve_lengths(layered, network, points, places)
     np.testing.assert_allclose([found.arcs, found.lengths], expected, rtol=rtol, atol=1e-12)
+
+
+@pytest.mark.parametrize("layers", [(GlobalAveragePool(), Dense(2), ACT), (ACT, Save(), Dense(16), Add())])
+def test_no_walk_where_not_all_layers_are_known(layers):
+    layered = Layered((16, 1, 1), layers)
+    with pytest.raises(ValueError, match=r"without (Add, Save|GlobalAveragePool) alone"):
+        walk_path(layered, np.zeros(layered.size), np.eye(16)[:2])
 
 
 def test_a_broken_line_is_its_segments_joined():

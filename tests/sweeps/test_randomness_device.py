@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,15 @@ def test_networks_normals_are_the_same_everywhere():
     given_normals = networks.normals_on("cpu", 3, 5, 7)
     assert isinstance(given_normals, torch.Tensor)
     np.testing.assert_array_equal(given_normals.numpy(), networks.normals(3, 5, 7))
+
+
+def test_a_second_network_has_tensors_further_up():
+    networks = Networks(Points({}, size=2), KEYS, DRAWS)
+    second = replace(networks, first_tensor=1000)
+    np.testing.assert_array_equal(second.normals(3, 5, 7), networks.normals(1003, 5, 7))
+    np.testing.assert_array_equal(second.normals_on("cpu", 3, 5, 7), networks.normals(1003, 5, 7))
+    np.testing.assert_array_equal(second.words(3, 5, 7), networks.words(1003, 5, 7))
+    assert not np.isin(second.words(3, 35), networks.words(3, 35)).any()
 
 
 @pytest.mark.parametrize("off", ["a bit", "the shape"])

@@ -51,9 +51,9 @@ def test_a_draw_is_what_its_parts_say(shape, route):
     found = sample(3, **given)
     data, layered = labelled.load("digits", "", 400), p.layered
     assert (len(data.train_labels), len(data.validation_labels)) == (320, 80)
-    start = initial(many, layered, "he", np.ones(3), np.zeros(3))
+    start, labels = initial(many, layered, "he", np.ones(3), np.zeros(3)), np.tile(data.train_labels, (3, 1))
     with numerics("float32"):
-        trained = training.train(layered, start, data, many, p.recipe, np.full(3, 0.003), np.zeros(3), "cpu")
+        trained = training.train(layered, start, data, labels, many, p.recipe, np.full(3, 0.003), "cpu")
         chosen = labelled.choose(data.validation_labels, many.words(PATHS, p.paths, 2), "between")
         ends = data.validation_images[chosen]
         if route == "fgsm":
@@ -83,6 +83,13 @@ def test_a_draw_is_what_its_parts_say(shape, route):
         np.testing.assert_array_equal(found[f"{outcome}_gain"], gain)
     assert not found["chi_of_layer"][:, 0].any()
     assert found["chi_of_layer"][:, 1].any() or route == "fgsm"
+
+
+def test_epochs_in_steps():
+    """Ten whole batches of 32 in 320 examples, six of 50."""
+    for batch, each in ((32, 10), (50, 6)):
+        p = TrainedFoldingParameters(**{**SMALL, "epochs": 6, "checkpoints": 3, "batch_size": batch})
+        assert p.recipe == training.Recipe(6 * each, batch, "adam", tuple(each * epochs for epochs in (0, 2, 4, 6)))
 
 
 def test_phi_leaves_out_what_does_not_fold():

@@ -12,15 +12,29 @@ from sweeps.inputs import labelled
 from sweeps.inputs.labelled import Labelled
 from sweeps.networks.layered import (
     Activation,
+    Add,
     Affine,
     AveragePool,
     Convolution,
     Dense,
+    GlobalAveragePool,
     Layered,
     MaxPool,
+    Save,
     fully_connected,
 )
-from sweeps.networks.training import NOISE, SHUFFLES, Recipe, lane, launch_bytes, noisy, seconds, train
+from sweeps.networks.training import (
+    NOISE,
+    SHUFFLES,
+    Optimiser,
+    Recipe,
+    lane,
+    launch_bytes,
+    noisy,
+    order,
+    seconds,
+    train,
+)
 from sweeps.statistic import Networks
 from tests.sweeps.networks_of import gaussian_images, networks_of
 
@@ -36,6 +50,8 @@ LAYERS = {
     "pools": (Convolution(4, 3, "circular"), Activation(), MaxPool(), Convolution(6, 3), Activation(), AveragePool()),
     "normalised": (Dense(9), Affine(), Activation(), Dense(5), Affine(), Activation()),
     "normalised images": (Affine(), Convolution(4, 3), Affine(), Activation(), MaxPool(), Dense(5), Activation()),
+    "channel means": (Convolution(4, 3), Affine(), Activation(), GlobalAveragePool(), Dense(5), Affine(), Activation()),
+    "means first, and last": (GlobalAveragePool(), Dense(4), Activation(), GlobalAveragePool()),
     "activation first": (Activation(), MaxPool(), Dense(4), Affine(), Activation()),
 }
 
@@ -60,6 +76,14 @@ def data_of(n: int = 40, seed: int = 3) -> Labelled:
     labels = np.random.default_rng(seed).integers(0, CLASSES, n)
     images = gaussian_images((n, 2, 5, 6), seed) + labels[:, None, None, None].astype(np.float32)
     return Labelled(images[: n - 9], labels[: n - 9], images[n - 9 :], labels[n - 9 :], CLASSES)
+
+
+def epochs(
+    count: int, batch: int, optimiser: Optimiser, examples: int, *, taken: tuple[int, ...] | None = None
+) -> Recipe:
+    """Whole epochs, looked at at their end or after those `taken`."""
+    each = examples // batch
+    return Recipe(count * each, batch, optimiser, tuple(each * n for n in (taken or (count,))))
 
 
 class Circular(nn.Module):
@@ -95,6 +119,8 @@ def plain(layered: Layered, packed: np.ndarray) -> nn.Sequential:
                 modules.append(nn.AvgPool2d(2))
             case MaxPool():
                 modules.append(nn.MaxPool2d(2))
+            case GlobalAveragePool():
+                modules.append(nn.AdaptiveAvgPool2d(1))
     return nn.Sequential(*modules, nn.Flatten())
 
 
@@ -138,13 +164,16 @@ def plainly_trained(layered, packed, data, networks: Networks, i, recipe: Recipe
     net = plain(layered, packed).train()
     optimiser = optimiser_of(recipe.optimiser, net, rate)
     images, targets = torch.tensor(data.train_images).double(), torch.tensor(labels)
-    for epoch in range(recipe.epochs):
-        order = np.argsort(networks.words(SHUFFLES + epoch, len(labels))[i], kind="stable")
-        for step in range(len(order) // recipe.batch_size):
-            chosen = torch.tensor(order[step * recipe.batch_size :][: recipe.batch_size])
-            optimiser.zero_grad()
-            functional.cross_entropy(net(images[chosen]), targets[chosen]).backward()
-            optimiser.step()
+    each = len(labels) // recipe.batch_size
+    for step in range(recipe.steps):
+        words = networks.words(SHUFFLES + step // each, len(labels))[i]
+        chosen = torch.tensor(np.argsort(words, kind="stable")[: each * recipe.batch_size])
+        chosen = chosen.split(recipe.batch_size)[step % each]
+        optimiser.zero_grad()
+        functional.cross_entropy(net(images[chosen]), targets[chosen]).backward()
+        optimiser.step()
+    seen = recipe.judged or len(images)
+    images, targets = images[:seen], targets[:seen]
     after = packed_of(layered, net, images)
     judge = plain(layered, after).eval()
     for module in judge:
@@ -154,7 +183,8 @@ def plainly_trained(layered, packed, data, networks: Networks, i, recipe: Recipe
             module.running_var = torch.ones(len(module.weight), dtype=torch.float64)
     with torch.no_grad():
         outputs = judge(images)
-        validated = judge(torch.tensor(data.validation_images).double()).argmax(1).numpy() == data.validation_labels
+        others, their_labels = data.validation_images[: recipe.judged or None], data.validation_labels
+        validated = judge(torch.tensor(others).double()).argmax(1).numpy() == their_labels[: len(others)]
         loss = functional.cross_entropy(outputs, targets).item()
     return after, loss, (outputs.argmax(1) == targets).double().mean().item(), validated.mean()
 
@@ -162,9 +192,10 @@ def plainly_trained(layered, packed, data, networks: Networks, i, recipe: Recipe
 def assert_as_plain(layered, recipe: Recipe, rate: float, noise: float = 0.0, tolerance: float = 2e-4):
     data, networks = data_of(), networks_of(3)
     start, rates, noises = begun(layered, 3), rate * np.array([1, 0.5, 0.1]), np.array([0, noise, noise])
-    got = train(layered, start, data, networks, recipe, rates, noises, "cpu")
-    for i, labels in enumerate(noisy(data, networks, noises)):
-        packed, *scores = plainly_trained(layered, start[i], data, networks, i, recipe, rates[i], labels)
+    labels = noisy(data, networks, noises)
+    got = train(layered, start, data, labels, networks, recipe, rates, "cpu")
+    for i in range(3):
+        packed, *scores = plainly_trained(layered, start[i], data, networks, i, recipe, rates[i], labels[i])
         np.testing.assert_allclose(got.packed[-1, i], packed, atol=tolerance)
         np.testing.assert_allclose([values[-1, i] for values in got[1:]], scores, atol=tolerance)
 
@@ -172,21 +203,28 @@ def assert_as_plain(layered, recipe: Recipe, rate: float, noise: float = 0.0, to
 @pytest.mark.parametrize("slope", [0.0, 0.2, -1.0])
 @pytest.mark.parametrize("name", LAYERS)
 def test_steps_of_every_layer(name, slope):
-    assert_as_plain(made(name, slope), Recipe(2, 8, "sgd", (2,)), 0.01)
+    assert_as_plain(made(name, slope), Recipe(6, 8, "sgd", (6,)), 0.01)
+
+
+@pytest.mark.parametrize("name", ["dense", "normalised images"])
+def test_stops_within_an_epoch_and_judges_by_some_examples(name):
+    assert_as_plain(made(name), Recipe(7, 8, "momentum", (7,), judged=7), 0.01)  # epochs of 3 steps; 9 to validate with
+    assert_as_plain(made(name), Recipe(4, 8, "momentum", (4,), judged=20), 0.01)
 
 
 @pytest.mark.parametrize("batch", [1, 8, 16, 31])
 @pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adam"])
 def test_every_optimiser_and_batch(optimiser, batch):
     rate = 0.003 if optimiser == "adam" else 0.02
-    assert_as_plain(made("dense", 0.1), Recipe(3, batch, optimiser, (3,)), rate, noise=0.5)
+    assert_as_plain(made("dense", 0.1), epochs(3, batch, optimiser, 31), rate, noise=0.5)
 
 
 def test_one_step_of_all_examples_by_hand():
     """Softmax regression: the gradient of the weights is the mean of x (softmax - one-hot)."""
     data, layered, networks = data_of(), made("no hidden layer"), networks_of(1)
     start = begun(layered, 1)
-    got = train(layered, start, data, networks, Recipe(1, 31, "sgd", (0, 1)), np.array([0.3]), np.zeros(1), "cpu")
+    labels = data.train_labels[None]
+    got = train(layered, start, data, labels, networks, Recipe(1, 31, "sgd", (0, 1)), np.array([0.3]), "cpu")
     x, ((W, b),) = data.train_images.reshape(31, -1).astype(float), layered.unpack(start[0])
     p = np.exp(x @ W + b)
     error = p / p.sum(1, keepdims=True) - np.eye(CLASSES)[data.train_labels]
@@ -200,14 +238,15 @@ def test_one_step_of_all_examples_by_hand():
 
 def digits_trained(layered, networks, recipe, rate=0.1, noise=0.0, seed=0):
     data, n = labelled.load("digits", examples=600), len(networks)
-    return train(layered, begun(layered, n, seed), data, networks, recipe, np.full(n, rate), np.full(n, noise), "cpu")
+    labels = noisy(data, networks, np.full(n, noise))
+    return train(layered, begun(layered, n, seed), data, labels, networks, recipe, np.full(n, rate), "cpu")
 
 
 DIGITS = Layered((1, 8, 8), (*fully_connected(64, [20, 20]).layers, Dense(10)))
 
 
 def test_digits_are_learnt():
-    got = digits_trained(DIGITS, networks_of(16), Recipe(12, 16, "adam", (0, 12)), 0.01)
+    got = digits_trained(DIGITS, networks_of(16), epochs(12, 16, "adam", 480, taken=(0, 12)), 0.01)
     assert got.accuracy[1].min() > 0.8
     assert got.accuracy[1].mean() > 0.9
     assert got.accuracy[0].mean() < 0.2
@@ -215,7 +254,7 @@ def test_digits_are_learnt():
 
 
 def test_labels_that_are_all_noise_teach_nothing():
-    got = digits_trained(DIGITS, networks_of(16), Recipe(20, 16, "adam", (20,)), 0.01, noise=1.0)
+    got = digits_trained(DIGITS, networks_of(16), epochs(20, 16, "adam", 480), 0.01, noise=1.0)
     assert abs(got.accuracy.mean() - 0.1) < 4 * 0.1 / np.sqrt(16)  # networks differ by a few hundredths
     assert got.training_accuracy.mean() > 0.3  # learnt by heart
 
@@ -233,9 +272,9 @@ def test_noise_replaces_a_label_by_any_class():
 
 def test_checkpoints_are_shorter_trainings():
     networks = networks_of(4)
-    whole = digits_trained(DIGITS, networks, Recipe(4, 32, "adam", (0, 1, 4)), 0.01)
-    for at, epochs in ((0, 0), (1, 1)):
-        short = digits_trained(DIGITS, networks, Recipe(epochs, 32, "adam", (epochs,)), 0.01)
+    whole = digits_trained(DIGITS, networks, Recipe(60, 32, "adam", (0, 1, 17, 60)), 0.01)
+    for at, steps in ((0, 0), (1, 1), (2, 17)):
+        short = digits_trained(DIGITS, networks, Recipe(steps, 32, "adam", (steps,)), 0.01)
         for got, expected in zip(whole, short, strict=True):
             np.testing.assert_array_equal(got[at], expected[0])
     np.testing.assert_array_equal(whole.packed[0], begun(DIGITS, 4).astype(np.float32))
@@ -249,6 +288,22 @@ NETWORKS = {
         (1, 8, 8),
         (Convolution(5, 3), Affine(), Activation(), MaxPool(), Convolution(3, 3, "circular"), Activation(), Dense(10)),
     ),
+    "residual": Layered(
+        (1, 8, 8),
+        (
+            Convolution(5, 3),
+            Affine(),
+            Activation(),
+            Save(),
+            Convolution(5, 3),
+            Affine(),
+            Add(),
+            Activation(),
+            MaxPool(),
+            GlobalAveragePool(),
+            Dense(10),
+        ),
+    ),
 }
 
 
@@ -257,13 +312,14 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_neither_place_nor_company_changes_a_bit(name, optimiser, width):
     layered, data = NETWORKS[name], labelled.load("digits", examples=120)
-    start, recipe = begun(layered, 2 * width), Recipe(2, 10, optimiser, (1, 2))
+    start, recipe = begun(layered, 2 * width), Recipe(18, 10, optimiser, (9, 18))
     rates, noises = np.linspace(0.001, 0.1, 2 * width), np.linspace(0, 1, 2 * width)
     networks = networks_of(2 * width)
+    labels = noisy(data, networks, noises)
 
     def trained(index):
         some = Networks(networks.points.take(index), networks.keys[index], networks.draws[index])
-        return train(layered, start[index], data, some, recipe, rates[index], noises[index], "cpu")
+        return train(layered, start[index], data, labels[index], some, recipe, rates[index], "cpu")
 
     usual, others = trained(np.arange(width)), np.random.default_rng(0).permutation(2 * width)[:width]
     moved = trained(others)
@@ -277,29 +333,44 @@ def test_neither_place_nor_company_changes_a_bit(name, optimiser, width):
 def test_one_that_diverges_disturbs_no_other(name):
     layered, networks = NETWORKS[name], networks_of(4)
     data = labelled.load("digits", examples=120)
-    start, recipe = begun(layered, 4), Recipe(2, 10, "sgd", (1, 2))
+    start, recipe = begun(layered, 4), Recipe(18, 10, "sgd", (9, 18))
+    labels = np.tile(data.train_labels, (4, 1))
     with np.errstate(over="ignore"):
         lost = start.copy()
         lost[2] *= 1e30
-        got, usual = (
-            train(layered, s, data, networks, recipe, np.full(4, 0.05), np.zeros(4), "cpu") for s in (lost, start)
-        )
+        got, usual = (train(layered, s, data, labels, networks, recipe, np.full(4, 0.05), "cpu") for s in (lost, start))
     for a, b in zip(got, usual, strict=True):
         assert np.isnan(a[:, 2]).all()
         np.testing.assert_array_equal(a[:, [0, 1, 3]], b[:, [0, 1, 3]])
 
 
+def test_orders_are_those_of_sorted_words():
+    networks = networks_of(3)
+    found = order(networks, 5, 40)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, np.argsort(networks.words(SHUFFLES + 5, 40), axis=1, kind="stable"))
+
+
+def test_a_share_is_seen_after_every_step():
+    shares, data = [], data_of()
+    recipe = Recipe(5, 8, "sgd", (0, 5))
+    train(made("dense"), begun(made("dense"), 1), data, data.train_labels[None], networks_of(1), recipe, np.ones(1),
+          "cpu", shares.append)  # fmt: skip
+    np.testing.assert_allclose(shares, [0.2, 0.4, 0.6, 0.8, 1])
+
+
 def test_under_inference_mode():
     with torch.inference_mode():
-        got = digits_trained(NETWORKS["convolutions"], networks_of(2), Recipe(1, 32, "momentum", (1,)), 0.01)
-    expected = digits_trained(NETWORKS["convolutions"], networks_of(2), Recipe(1, 32, "momentum", (1,)), 0.01)
+        got = digits_trained(NETWORKS["convolutions"], networks_of(2), epochs(1, 32, "momentum", 480), 0.01)
+    expected = digits_trained(NETWORKS["convolutions"], networks_of(2), epochs(1, 32, "momentum", 480), 0.01)
     np.testing.assert_array_equal(got.packed, expected.packed)
 
 
 @pytest.mark.parametrize(("recipe", "said"), [
     (lambda: Recipe(2, 0, "sgd", (1,)), "batch_size must be at least 1, got 0"),
     (lambda: Recipe(2, 8, "adma", (1,)), "unknown optimiser 'adma'; did you mean 'adam'"),
-    (lambda: Recipe(2, 8, "sgd", (1, 3)), "checkpoints must rise within 0 to epochs = 2, got (1, 3)"),
+    (lambda: Recipe(2, 8, "sgd", (1, 3)), "checkpoints must rise within 0 to steps = 2, got (1, 3)"),
+    (lambda: Recipe(2, 8, "sgd", (2,), -1), "judged must be at least 1, or 0 for all examples, got -1"),
     (lambda: Recipe(2, 8, "sgd", (2, 1)), "checkpoints must rise"),
     (lambda: Recipe(2, 8, "sgd", ()), "checkpoints must rise"),
 ])  # fmt: skip
@@ -320,20 +391,21 @@ def test_networks_that_do_not_fit(layered, batch, said):
             layered,
             begun(layered, 1),
             data_of(),
+            data_of().train_labels[None],
             networks_of(1),
             Recipe(1, batch, "sgd", (1,)),
             np.ones(1),
-            np.zeros(1),
             "cpu",
         )
     assert said in str(error.value)
 
 
 def test_cost_and_lane():
-    recipe = Recipe(10, 32, "adam", (5, 10))
+    recipe = Recipe(440, 32, "adam", (220, 440))
     small, wide = (Layered((1, 8, 8), (*fully_connected(64, [w] * 3).layers, Dense(10))) for w in (20, 2000))
     assert lane(small, recipe, 1437) == 64
     assert lane(wide, recipe, 1437) == 1
     assert launch_bytes(wide, recipe, 1437) > 5 * 4 * wide.size
     assert 0 < 3 * seconds(small, recipe, 1437) < seconds(wide, recipe, 1437)
-    assert seconds(small, Recipe(20, 32, "adam", (20,)), 1437) > seconds(small, recipe, 1437)
+    assert seconds(small, Recipe(880, 32, "adam", (880,)), 1437) > seconds(small, recipe, 1437)
+    assert seconds(small, Recipe(440, 32, "adam", (220, 440), judged=100), 1437) < seconds(small, recipe, 1437)
