@@ -8,6 +8,9 @@ A worker that died, or cannot be reached, is away until it answers a ping; Ray r
 in time is fenced: its actor is killed for good and another takes the seat; what the old one may still write is what
 the new one writes. A worn one is drained and replaced in the same way.
 
+A worker that has been at a lease for a while is asked how far it is. One that gets on is not wedged, however long its
+block takes; one that does not answer is left to its lease.
+
 A worker on which everything raises, such as one whose GPU has failed, is always free and would take the tries of every
 block. So a block that raised is tried elsewhere before it is given up, and waits for a worker that is starting if
 there is no other. Such a worker is replaced once blocks are measured otherwise.
@@ -18,7 +21,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -29,10 +32,10 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 
 from actors.limits import Limits, Pace
 from actors.supply import Supply
-from actors.worker import Raised, Report, modelled
+from actors.worker import BESIDE, Raised, Report, modelled
 from sweeps.blocks import Block
 from sweeps.errors import RefusedError, StoreError, in_one_line
-from sweeps.events import BlockDone, BlockFailed, Event, Notice, NoWorker, Receipt
+from sweeps.events import BlockDone, BlockFailed, BlockProgress, Event, Notice, NoWorker, Receipt
 from sweeps.run import Store
 
 LEASES = 2  # in flight a worker
@@ -53,9 +56,9 @@ class Seat:
     actor: Any
     leases: deque[Lease] = field(default_factory=deque)
     away: bool = True  # until it answers a ping
-    ping: Any = None
+    asked: Any = None  # whether it is back, if away; else how far it is
     ask_at: float = 0.0
-    since: float = field(default_factory=time.monotonic)  # when its oldest lease became so; if away, when it went
+    since: float = field(default_factory=time.monotonic)  # when its oldest lease began or got on; if away, when it went
     look_at: float = math.inf  # when to see whether it is wedged
     blocks: int = 0  # results of this process
     measured: int = 0  # of them receipts
@@ -81,7 +84,8 @@ class Leases:
     ) -> None:
         self.seats, self.supply, self.store, self.limits, self.hire = seats, supply, store, limits, hire
         self.pace = Pace(len(seats))
-        self.flights: dict[Any, Lease | Seat] = {}  # a lease under way, or a seat whose ping is awaited
+        self.flights: dict[Any, Lease | Seat] = {}  # a lease under way, or a seat whose answer is awaited
+        self.shares: dict[int, float] = {}  # block: how much of it is done, if it was told
         self.errors: dict[int, list[int]] = {}  # block: the seats on which it raised
         self.measured = 0  # receipts
         self.losses: Counter[int] = Counter()
@@ -106,7 +110,7 @@ class Leases:
         for ref in ready:
             flight = self.flights.pop(ref)
             if isinstance(flight, Seat):
-                self._answered(flight)
+                yield from self._answered(flight)
             else:
                 yield from self._returned(flight)
         yield from self._suspect()
@@ -157,9 +161,10 @@ class Leases:
             self._clock(seat)
 
     def _clock(self, seat: Seat) -> None:
-        """Its oldest lease begins."""
+        """Its oldest lease begins, or gets on."""
         seat.since = time.monotonic()
         seat.look_at = seat.since + self.limits.quiet if seat.leases else math.inf
+        seat.ask_at = seat.since + self.pace.glance if seat.leases else math.inf
 
     def _returned(self, lease: Lease) -> Iterator[Event]:
         seat = lease.seat
@@ -183,6 +188,7 @@ class Leases:
     def _measured(self, seat: Seat, receipt: Receipt) -> Iterator[Event]:
         self.measured, seat.measured = self.measured + 1, seat.measured + 1
         seat.raised.clear()
+        self.shares.pop(receipt.block, None)
         yield BlockDone(receipt)
 
     def _raised(self, seat: Seat, block: Block, raised: Raised) -> Iterator[Event]:
@@ -195,7 +201,12 @@ class Leases:
         if enough and (len(set(tried)) > 1 or self._there() <= set(tried)):
             yield BlockFailed(block.index, len(tried), raised.error)
         else:
-            self.supply.back([block])
+            yield from self._again([block])
+
+    def _again(self, blocks: Collection[Block]) -> Iterator[Event]:
+        """They are to be measured again, from their beginning."""
+        self.supply.back(blocks)
+        yield from [BlockProgress(block.index, 0.0) for block in blocks if self.shares.pop(block.index, None)]
 
     def _suspect(self) -> Iterator[Event]:
         """One on which all raises gets no new lease, if blocks are measured elsewhere, or were by itself."""
@@ -223,6 +234,7 @@ class Leases:
 
     def _gone(self, seat: Seat, error: RayError) -> Iterator[Event]:
         """Its worker died or cannot be reached. It may be measuring still, and answers a ping only after that."""
+        self._forget(seat)
         state = "cannot be reached" if isinstance(error, ActorUnavailableError) else "died"
         seat.look_at = time.monotonic() + sum(self._patience(seat, lease) for lease in seat.leases)
         seat.away, seat.since, seat.ask_at, seat.worn = True, time.monotonic(), 0.0, False
@@ -249,7 +261,7 @@ class Leases:
             blocks.popleft()
             yield BlockFailed(suspect, LOSSES, f"its worker was lost {LOSSES} times, {why}")
         self.doubtful.update(block.index for block in blocks)
-        self.supply.back(blocks)
+        yield from self._again(blocks)
 
     def _fence(self) -> Iterator[Event]:
         """Take the seat from a worker that has given no report in time, or does not answer."""
@@ -273,18 +285,24 @@ class Leases:
             self.pace.patience(modelled(sweep, b), least, self.losses[b.index]) for b in lease.blocks
         )
 
+    def _forget(self, seat: Seat) -> None:
+        """What it was asked."""
+        self.flights.pop(seat.asked, None)
+        seat.asked = None
+
     def _replace(self, seat: Seat) -> None:
-        self.flights.pop(seat.ping, None)
+        self._forget(seat)
         ray.kill(seat.actor)
         rest = min(2 * seat.rest, LONGEST_REST) if len(seat.raised) >= STREAK else REST
         self.seats[seat.number] = Seat(seat.number, self.hire(), ask_at=time.monotonic() + rest, rest=rest)
 
     def _ask(self) -> None:
-        """Nothing is leased to a worker that is away until it answers; ask those whose time has come."""
+        """Those whose time has come. Nothing is leased to a worker that is away until it answers."""
         for seat in self.seats:
-            if seat.away and seat.ping is None and time.monotonic() >= seat.ask_at:
-                seat.ping = seat.actor.ping.remote()
-                self.flights[seat.ping] = seat
+            if seat.asked is None and time.monotonic() >= seat.ask_at:
+                progress = seat.actor.progress.options(concurrency_group=BESIDE)
+                seat.asked = (seat.actor.ping if seat.away else progress).remote()
+                self.flights[seat.asked] = seat
 
     def _waiting(self) -> Iterator[Event]:
         """Say so from time to time while nobody can work."""
@@ -295,11 +313,31 @@ class Leases:
             free = _in_words(ray.available_resources())
             yield NoWorker(f"waiting for {len(self.seats)} workers; free in the cluster: {free}")
 
-    def _answered(self, seat: Seat) -> None:
-        ref, seat.ping = seat.ping, None
+    def _answered(self, seat: Seat) -> Iterator[Event]:
+        ref, seat.asked = seat.asked, None
+        if seat.away:
+            self._pinged(seat, ref)
+        elif seat.leases:
+            seat.ask_at = time.monotonic() + self.pace.glance
+            yield from self._told(seat, ref)
+
+    def _told(self, seat: Seat, ref: Any) -> Iterator[Event]:
+        """How far its oldest lease is, unless that has ended meanwhile."""
+        try:
+            told: BlockProgress | None = ray.get(ref)
+        except RayError:
+            return  # what becomes of its lease tells more
+        if told is None or all(block.index != told.block for block in seat.leases[0].blocks):
+            return
+        if told.share > self.shares.get(told.block, 0.0):
+            self._clock(seat)
+        self.shares[told.block] = told.share
+        yield told
+
+    def _pinged(self, seat: Seat, ref: Any) -> None:
         try:
             ray.get(ref)
-            seat.away, seat.look_at = False, math.inf
+            seat.away, seat.look_at, seat.ask_at = False, math.inf, math.inf
         except ActorUnavailableError:
             seat.ask_at = time.monotonic() + REST
         except RayActorError as error:

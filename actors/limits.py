@@ -9,7 +9,8 @@ where `least` is longer for a worker that has reported nothing yet, since it may
 a limit that was too short harmless: a block that is merely slow gets through in the end.
 
 A call to a worker costs the driver about a millisecond of CPU, so short blocks are leased several at once, as many
-as fill a lease. Leases of larger pools are longer, so that the driver gets `CALLS` reports a second, not more.
+as fill a lease. Leases of larger pools are longer, so that the driver gets `CALLS` reports a second, not more; and so
+are the pauses between asking a worker how far its block is.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ FACTOR = 10.0  # between the slowest block seen, for its cost, and one that is g
 CALLS = 10.0  # reports a second
 SHORTEST, LONGEST = 0.5, 5.0  # seconds of a lease of several blocks
 MOST = 64  # blocks a lease
+GLANCE = 5.0  # seconds of a lease until its worker is asked how far it is, and between such questions, at least
 WEIGHT = 0.2  # of the last report in the seconds that a block takes lately
 
 
@@ -46,6 +48,7 @@ class Pace:
 
     def __init__(self, workers: int) -> None:
         self.lease = max(SHORTEST, min(LONGEST, workers / CALLS))  # seconds
+        self.glance = max(GLANCE, workers / CALLS)  # seconds
         self.block: float | None = None  # seconds, lately
         self.ratio = 0.0
 

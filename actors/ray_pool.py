@@ -12,7 +12,7 @@ import ray
 from actors.leases import Leases, Seat
 from actors.limits import Limits
 from actors.supply import Supply
-from actors.worker import THREADS, Worker
+from actors.worker import BESIDE, THREADS, Worker
 from sweeps.blocks import Block
 from sweeps.errors import RefusedError
 from sweeps.events import Event
@@ -30,6 +30,8 @@ class RayPool:
     Raises:
         RefusedError: the cluster lacks what is asked for.
     """
+
+    kind: type[Worker] = Worker
 
     def __init__(self, workers: int | None = None, device: str = "auto", limits: Limits | None = None) -> None:
         have = ray.cluster_resources()
@@ -78,4 +80,5 @@ class RayPool:
 
     @cached_property
     def _exported(self) -> Any:
-        return ray.remote(Worker)
+        options: dict[str, Any] = {"concurrency_groups": {BESIDE: 1}}
+        return ray.remote(**options)(self.kind)

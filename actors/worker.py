@@ -1,4 +1,7 @@
-"""The actor: one device, one thread. It measures the blocks it is leased, writes them, and returns a report."""
+"""The actor: one device, one thread. It measures the blocks it is leased, writes them, and returns a report.
+
+A second thread does nothing but answer how far the block under way is.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from typing import Any
 from sweeps.blocks import Block, points_of
 from sweeps.devices import describe, resolve
 from sweeps.errors import LaunchMemoryError, StoreError, in_one_line
-from sweeps.events import Receipt
+from sweeps.events import BlockProgress, Receipt
+from sweeps.progress import told
 from sweeps.run import Store, perform
 from sweeps.sweep import Sweep
 
+BESIDE = "beside"  # Ray's concurrency group of what is answered while a block is measured
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
 
 
@@ -47,6 +52,7 @@ class Worker:
 
     def __init__(self, store: Store, device: str) -> None:
         self.store, self.device = store, device
+        self.under_way: BlockProgress | None = None
 
     def lease(self, blocks: Sequence[Block], seconds: float, doubtful: Collection[int] = ()) -> Report:
         """Measure blocks in order until `seconds` are over, at least one. Those whose index is among the `doubtful`
@@ -65,13 +71,22 @@ class Worker:
         return Report(results, time.perf_counter() - start, ratio, resident(), store_error)
 
     def _result(self, block: Block, doubtful: bool) -> Receipt | Raised:
+        self.under_way = None
         try:
             found = self.store.receipt(block) if doubtful else None
-            return found or perform(block, self.store, resolve(self.device))
+            with told(self._hear):
+                return found or perform(block, self.store, resolve(self.device))
         except StoreError:
             raise
         except Exception as error:
             return Raised(in_one_line(error), final=isinstance(error, LaunchMemoryError))
+
+    def _hear(self, progress: BlockProgress) -> None:
+        self.under_way = progress
+
+    def progress(self) -> BlockProgress | None:
+        """How far the block under way is, as far as it tells."""
+        return self.under_way
 
     def ping(self) -> str:
         """What this worker is, once it is up; also how a lost one is known to be back."""

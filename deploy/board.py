@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from deploy.screen import Tally
 from storage.layout import lengths
 from storage.zarr_store import ZarrStore
 from sweeps.errors import StoreError
@@ -53,7 +54,8 @@ class Estimate:
 @dataclass(frozen=True)
 class Board:
     """`rate` is in blocks a second and `left` in seconds, None before there is something to go by. `slices` holds
-    (name, blocks done, blocks needed); `devices` counts the workers heard of; `end` says how it ended."""
+    (name, blocks done, blocks needed); `devices` counts the workers heard of; `end` says how it ended; `under_way` adds
+    up the shares of blocks that are."""
 
     name: str
     store: str
@@ -69,6 +71,7 @@ class Board:
     slices: tuple[tuple[str, int, int], ...]
     estimates: dict[str, tuple[Estimate, ...]]
     end: str = ""
+    under_way: float = 0.0
 
     def line(self) -> str:
         return PREFIX + json.dumps(dataclasses.asdict(self), separators=(",", ":"), allow_nan=False)
@@ -118,6 +121,7 @@ class _Painter:
         self.begun, self.end = time.monotonic(), ""
         self.heard: dict[str, str] = {}  # worker: device
         self.recent: deque[float] = deque(maxlen=RECENT)
+        self.tally = Tally()
         self.slices = _Slices(store)
         self.followed = _Followed(store, self.done)
         self.pause, self.due = FIRST, 0.0
@@ -125,6 +129,7 @@ class _Painter:
 
     def see(self, event: Event) -> None:
         now = time.monotonic()
+        self.tally.see(event)
         match event:
             case BlockDone():
                 receipt = event.receipt
@@ -153,7 +158,8 @@ class _Painter:
             self.followed.read(ADVANCE + SHARE * (now - self.begun) + AT_END * bool(end))
         self.pause = min(LONGEST, GROWTH * self.pause)
         rate = self._rate(now)
-        left = (self.needed - self.committed - len(self.failed)) / rate if rate else None
+        under_way = self.tally.under_way
+        left = (self.needed - self.committed - len(self.failed) - under_way) / rate if rate else None
         self.put(
             Board(
                 name=self.store.sweep.name,
@@ -170,13 +176,15 @@ class _Painter:
                 slices=self.slices.count(self.done),
                 estimates=self.followed.estimates(),
                 end=end,
+                under_way=round(under_way, 4),
             ).line()
         )
 
     def _rate(self, now: float) -> float | None:
-        if len(self.recent) < 2 or now <= self.recent[0]:
-            return None
-        return (len(self.recent) - 1) / (now - self.recent[0])
+        """Of the last RECENT blocks; until there are so many, of all."""
+        if len(self.recent) < RECENT or now <= self.recent[0]:
+            return self.tally.rate
+        return (RECENT - 1) / (now - self.recent[0])
 
 
 class _Slices:

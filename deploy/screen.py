@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sweeps.events import BlockDone, BlockFailed, Event, MoreWanted, Notice, SweepDone, SweepStarted
+from sweeps.events import BlockDone, BlockFailed, BlockProgress, Event, MoreWanted, Notice, SweepDone, SweepStarted
+from sweeps.progress import heard
 
 LINE_EVERY = 10.0  # seconds between progress lines in a log
 LOG_WIDTH = 160
@@ -34,14 +35,17 @@ def make_console() -> Console:
 
 @dataclass
 class Tally:
-    """Counts of a running sweep. The rate is counted from the first block on: before it, workers start and compile."""
+    """Counts of a running sweep; blocks under way count by their share. The rate is counted from the first block on, or
+    from where the first ones under way are first heard of: before that, workers start and compile."""
 
     total: int = 0
     before: int = 0
     done: int = 0
     failed: int = 0
     begun: float = field(default_factory=time.monotonic)
-    first: float = 0.0
+    shares: dict[int, float] = field(default_factory=dict)
+    since: float = math.inf
+    at_first: float = 0.0
 
     def see(self, event: Event) -> None:
         match event:
@@ -49,20 +53,43 @@ class Tally:
                 self.total, self.before, self.begun = event.blocks, event.done, time.monotonic()
             case MoreWanted():
                 self.total = event.blocks
+            case BlockProgress():
+                is_new = event.block not in self.shares
+                self.shares[event.block] = event.share
+                if is_new and not self.done:
+                    self.since, self.at_first = time.monotonic(), self.measured
             case BlockDone():
-                self.first = self.first or time.monotonic()
+                self.shares.pop(event.receipt.block, None)
                 self.done += 1
+                if self.since == math.inf:
+                    self.since, self.at_first = time.monotonic(), self.measured
             case BlockFailed():
+                self.shares.pop(event.block, None)
                 self.failed += 1
 
     @property
+    def under_way(self) -> float:
+        return sum(self.shares.values())
+
+    @property
+    def measured(self) -> float:
+        """Blocks of this run."""
+        return self.done + self.under_way
+
+    @property
+    def rate(self) -> float | None:
+        """Blocks a second, once there is something to go by."""
+        seconds, blocks = time.monotonic() - self.since, self.measured - self.at_first
+        return blocks / seconds if seconds > 0 and blocks > 0 else None
+
+    @property
+    def count(self) -> str:
+        return counted(self.before + self.done, self.under_way, self.total)
+
+    @property
     def pace(self) -> str:
-        """`2.31 blocks/s, 3 min 20 s left`, once there is something to go by."""
-        seconds = time.monotonic() - self.first
-        if self.done < 2 or seconds <= 0:
-            return "starting"
-        rate = (self.done - 1) / seconds
-        return f"{rate:.2f} blocks/s, {duration((self.total - self.before - self.done - self.failed) / rate)} left"
+        rate = self.rate
+        return pace(rate, (self.total - self.before - self.measured - self.failed) / rate if rate else None)
 
     @property
     def trouble(self) -> str:
@@ -79,28 +106,36 @@ def _bar(events: Iterable[Event], name: str, console: Console) -> Iterator[Event
     tally = Tally()
     with Progress(*columns, TextColumn("{task.fields[pace]}", markup=False), console=console) as progress:
         task = progress.add_task(name, total=None, pace="starting")
-        for event in events:
+
+        def draw(event: Event) -> None:
             tally.see(event)
             for line in _said(event):
                 _plain(progress.console, line)
-            progress.update(
-                task, total=tally.total, completed=tally.before + tally.done, pace=tally.pace + tally.trouble
-            )
+            measured = tally.before + tally.measured
+            progress.update(task, total=tally.total, completed=measured, pace=tally.pace + tally.trouble)
+
+        for event in heard(events, draw):
+            draw(event)
             yield event
 
 
 def _lines(events: Iterable[Event], name: str, console: Console) -> Iterator[Event]:
     tally, last = Tally(), time.monotonic()
-    for event in events:
+
+    def draw(event: Event) -> None:
+        nonlocal last
         tally.see(event)
         for line in _said(event):
             _plain(console, f"{name}: {line}")
         now = time.monotonic()
-        if isinstance(event, BlockDone) and now - last >= LINE_EVERY:
+        if isinstance(event, BlockDone | BlockProgress) and now - last >= LINE_EVERY:
             last = now
-            _plain(console, f"{name}: {tally.before + tally.done}/{tally.total} blocks, {tally.pace}{tally.trouble}")
+            _plain(console, f"{name}: {tally.count}, {tally.pace}{tally.trouble}")
         if isinstance(event, SweepDone):
             _plain(console, f"{name}: {event.done}/{tally.total} blocks done in {duration(now - tally.begun)}")
+
+    for event in heard(events, draw):
+        draw(event)
         yield event
 
 
@@ -128,6 +163,18 @@ def _opening(event: SweepStarted) -> str:
 
 def _failure(event: BlockFailed) -> str:
     return f"block {event.block} failed after {event.attempts} attempt{'s' * (event.attempts > 1)}: {event.error}"
+
+
+def counted(done: int, under_way: float, total: int) -> str:
+    """`3/24 blocks`, or `3.40/24 blocks` where some are heard of that are under way."""
+    return f"{f'{done + under_way:.2f}' if under_way else done}/{total} blocks"
+
+
+def pace(rate: float | None, left: float | None) -> str:
+    """`2.31 blocks/s, 3 min 20 s left`, once there is something to go by."""
+    if rate is None or left is None:
+        return "starting"
+    return f"{rate:{'.3g' if rate < 100 else '.0f'}} blocks/s, {duration(left)} left"
 
 
 def duration(seconds: float) -> str:

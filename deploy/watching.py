@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deploy.board import Board, Estimate
 from deploy.jobs import Job
-from deploy.screen import duration
+from deploy.screen import counted, duration, pace
 from sweeps.errors import RefusedError, unknown
 
 EVERY = 1.5  # seconds between looks
@@ -71,7 +71,8 @@ def picture(job: Job, board: Board | None, outcome: str | None, bars: int) -> Re
     head = Table.grid(padding=(0, 2))
     head.add_row(f"[bold]{escape(board.name)}[/]", job.id, job.status.lower())
     whole = Table.grid(padding=(0, 2))
-    whole.add_row("all", _bar(board.done, board.needed), f"{board.done}/{board.needed}", _pace(board, job))
+    bar = _bar(board.done + board.under_way, board.needed)
+    whole.add_row("all", bar, f"{board.done}/{board.needed}", _pace(board, job))
     for name, done, needed in _fitting(board.slices, bars):
         whole.add_row(escape(name), _bar(done, needed), f"{done}/{needed}", "")
     parts: list[RenderableType] = [head, whole, Text(_workers(board))]
@@ -93,16 +94,14 @@ def _fitting(slices: tuple[tuple[str, int, int], ...], bars: int) -> list[tuple[
     return [*(slices[i] for i in shown), (f"{len(rest)} more", sum(r[1] for r in rest), sum(r[2] for r in rest))]
 
 
-def _bar(done: int, needed: int) -> ProgressBar:
+def _bar(done: float, needed: int) -> ProgressBar:
     return ProgressBar(total=needed, completed=done, width=BAR)
 
 
 def _pace(board: Board, job: Job) -> str:
     if job.ended or board.end:
         return f"{board.end or job.status.lower()} after {duration(board.elapsed)}"
-    if board.rate is None or board.left is None:
-        return "starting"
-    return f"{board.rate:.3g} blocks/s, {duration(board.left)} left"
+    return pace(board.rate, board.left)
 
 
 def _workers(board: Board) -> str:
@@ -146,15 +145,11 @@ def _interval(e: Estimate) -> str:
 def _line(board: Board, outcome: str | None) -> str:
     """`angle-width: 12/36 blocks, 2.1 blocks/s, 11 s left; cosine at width=16: 0.31 ± 0.02`."""
     failed = f", {board.failed} failed" if board.failed else ""
-    pace = (
-        "starting"
-        if board.rate is None or board.left is None
-        else f"{board.rate:.3g} blocks/s, {duration(board.left)} left"
-    )
     name, estimates = _chosen(board, outcome)
     known = [e for e in estimates if e.mean is not None]
     shown = f"; {name} at {known[-1].at}: {_number(known[-1].mean)} {_interval(known[-1])}" if known else ""
-    return f"{board.name}: {board.done}/{board.needed} blocks, {pace}{failed}{shown}"
+    count = counted(board.done, board.under_way, board.needed)
+    return f"{board.name}: {count}, {pace(board.rate, board.left)}{failed}{shown}"
 
 
 def summary(job: Job, board: Board | None) -> list[str]:
@@ -162,12 +157,8 @@ def summary(job: Job, board: Board | None) -> list[str]:
     lines = [f"{job.id}: {job.status.lower()}, {job.name}"]
     if board is not None:
         failed = f", {board.failed} failed" if board.failed else ""
-        pace = (
-            ""
-            if job.ended or board.rate is None or board.left is None
-            else f", {board.rate:.3g} blocks/s, {duration(board.left)} left"
-        )
-        lines.append(f"{board.done} of {board.needed} blocks are in {job.store}{failed}{pace}")
+        told = "" if job.ended or board.rate is None else f", {pace(board.rate, board.left)}"
+        lines.append(f"{board.done} of {board.needed} blocks are in {job.store}{failed}{told}")
     if job.ended and job.exit != 0:
         if job.exit not in (3, 4, 130):
             lines.append(f"see what went wrong with: sweeps logs {job.id}")

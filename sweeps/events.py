@@ -45,6 +45,17 @@ class BlockFailed:
 
 
 @dataclass(frozen=True)
+class BlockProgress:
+    """A block that takes long is under way and `share` of it is done; 0 if it has to begin again.
+
+    An executor that measures within the call for its next event cannot yield this: `progress.heard` brings it.
+    """
+
+    block: int
+    share: float
+
+
+@dataclass(frozen=True)
 class TileSettled:
     """All points of a tile have stopped (sweeps with `until`): after so many batches, `narrow` of its points with an
     interval as narrow as asked for, the others with as many draws as allowed."""
@@ -84,4 +95,4 @@ class SweepDone:
     ended: str = ""
 
 
-Event = SweepStarted | BlockDone | BlockFailed | TileSettled | MoreWanted | Notice | SweepDone
+Event = SweepStarted | BlockDone | BlockFailed | BlockProgress | TileSettled | MoreWanted | Notice | SweepDone

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from sweeps import progress
 from sweeps.blocks import Block, keys_of, points_of
 from sweeps.devices import loaded_torch
 from sweeps.errors import LaunchMemoryError
@@ -64,6 +65,7 @@ def _sample_block(sweep: Sweep, block: Block, device: str) -> dict[str, np.ndarr
     out: dict[str, np.ndarray] = {}
     for start in range(0, total, width):
         wanted = min(width, total - start)
+        progress.launch(block.index, start / total, wanted / total)
         row = np.minimum(np.arange(start, start + (width if padded else wanted)), total - 1)
         networks = Networks(
             points.take(row // size),

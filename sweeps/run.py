@@ -62,7 +62,7 @@ class Executor(Protocol):
         ...
 
     def run(self, blocks: Iterator[Block | None], store: Store) -> Generator[Event, None, None]:
-        """Yield BlockDone or BlockFailed once for every block, in any order, and Notices.
+        """Yield BlockDone or BlockFailed once for every block, in any order, with Notices and BlockProgress between.
 
         `blocks` is asked only from within this iterator, so every event that was yielded before has been seen by
         then. None says that there is no block to lease at present; it is asked again after the next event.

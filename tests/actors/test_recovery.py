@@ -9,7 +9,6 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -171,9 +170,7 @@ class LateWorker(Worker):
 
 
 class LatePool(RayPool):
-    @cached_property
-    def _exported(self):
-        return ray.remote(LateWorker)
+    kind = LateWorker
 
 
 class TestSick:

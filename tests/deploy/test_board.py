@@ -21,7 +21,7 @@ from storage.query import open_sweep
 from storage.zarr_store import ZarrStore
 from sweeps.blocks import plan
 from sweeps.errors import RefusedError, UnknownNameError
-from sweeps.events import BlockDone, BlockFailed, Event, Receipt, SweepDone, SweepStarted
+from sweeps.events import BlockDone, BlockFailed, BlockProgress, Event, Receipt, SweepDone, SweepStarted
 from sweeps.run import run
 from sweeps.sweep import Sweep
 from tests.conftest import SpecMaker
@@ -156,6 +156,31 @@ def test_reading_back_costs_a_share_of_the_time_and_boards_become_rare(
     assert boards[-2].rate == pytest.approx(1.0, rel=0.05)
     assert boards[-1].devices == {"cpu: 0": 1, "cpu: 1": 1}
     assert read is not ZarrStore.read
+
+
+def test_blocks_under_way_count_by_their_share(toy: SpecMaker, clock: Clock) -> None:
+    """12 blocks, two at once of 100 s each, heard of every 5 s: time left is known long before one is done."""
+    store = ZarrStore.create("a.zarr", toy())
+
+    def events() -> Iterator[Event]:
+        yield SweepStarted("f", 12, 0, "two")
+        for twentieth in range(1, 20):
+            clock.now += 5.0
+            yield from (BlockProgress(i, twentieth / 20) for i in range(2))
+        clock.now += 5.0
+        yield from (BlockDone(receipt(i)) for i in range(2))
+        yield SweepDone(2, missing=10)
+
+    first, *boards, end = watched(store, events())
+    assert (first.under_way, first.rate, first.left) == (0.0, None, None)
+    late = boards[-1]  # painted when the first of the two has told anew
+    assert (late.done, late.rate) == (0, pytest.approx(0.02, rel=0.05))
+    assert 1.0 < late.under_way < 2.0
+    assert late.left == pytest.approx((12 - late.under_way) / late.rate, rel=1e-4)
+    assert f"toy: {late.under_way:.2f}/12 blocks, 0.0194 blocks/s" in watching._line(late, None)
+    assert (end.done, end.under_way, end.rate) == (2, 0.0, pytest.approx(0.02))
+    early = Board.of(f"@sweeps {json.dumps({k: v for k, v in vars(first).items() if k != 'under_way'})}")
+    assert early == first, "one from a driver that does not tell it"
 
 
 def test_a_board_stays_small_on_a_grid_of_a_million_points() -> None:

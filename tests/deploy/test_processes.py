@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
+import subprocess
 import time
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -124,25 +127,42 @@ def test_a_cluster_that_is_not_there_is_refused_in_one_line(slow: Path, how: tup
     assert len(err.splitlines()) == 1
 
 
-def test_a_terminal_gets_a_bar_with_rate_and_time_left(slow: Path) -> None:
+def on_a_terminal(*arguments: object) -> tuple[subprocess.Popen[str], Iterator[str]]:
+    """A command on a terminal of its own, and all that it has shown so far, again and again until it ends."""
     leader, follower = pty.openpty()
-    process = start(
-        "run", slow, "--inline", stdout=follower, stderr=follower, env=os.environ | {"TERM": "xterm", "COLUMNS": "120"}
-    )
+    process = start(*arguments, stdout=follower, stderr=follower, env=os.environ | {"TERM": "xterm", "COLUMNS": "120"})
     os.close(follower)
-    text = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        text += piece
-    os.close(leader)
-    process.communicate(timeout=60)
-    shown = text.decode(errors="replace")
+
+    def shown() -> Iterator[str]:
+        text = b""
+        with open(leader, "rb", buffering=0) as screen, contextlib.suppress(OSError):
+            while piece := screen.read(65536):
+                text += piece
+                yield text.decode(errors="replace")
+        process.communicate(timeout=60)
+
+    return process, shown()
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left(slow: Path) -> None:
+    process, screens = on_a_terminal("run", slow, "--inline")
+    *_, shown = screens
     assert process.returncode == 0, shown
     assert "/24" in shown
     assert "/s" in shown
     assert "left" in shown
+
+
+@pytest.mark.parametrize("how", [("--inline",), ("--workers", "1")], ids=" ".join)
+def test_a_bar_grows_within_a_block_that_takes_long_and_can_be_interrupted(tmp_path: Path, how: tuple) -> None:
+    spec = faulty_spec(tmp_path / "long.toml", seconds=120)
+    process, screens = on_a_terminal("run", spec, *how)
+    shown = next(screen for screen in screens if "left" in screen)
+    assert f"0/{BLOCKS}" in shown
+    assert ledger("results/faulty.zarr") == {}
+    process.send_signal(signal.SIGINT)
+    *_, shown = screens
+    assert process.returncode == 130, shown
+    assert "0 blocks were measured and are safe" in shown
+    assert "resume with: sweeps run" in shown
+    assert "Traceback" not in shown

@@ -1,6 +1,7 @@
 """Statistics for the tests of the engine, found through the entry-point group as a third party's would be.
 
-`toy` has every feature and costs nothing; `faulty` sleeps, raises, hangs, hoards or kills its process on demand.
+`toy` has every feature and costs nothing; `faulty` sleeps and tells how far it is, raises, hangs, hoards or kills its
+process on demand.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from sweeps.progress import tell
 from sweeps.statistic import Curve, Dim, Networks, Outcome, Parameters, Points, Reference, Statistic
 
 
@@ -76,10 +78,11 @@ class FaultyParameters(Parameters):
 
 
 HOARD: list = []
+NAP = 0.1  # seconds
 
 
 def sample_faulty(networks: Networks, device: str) -> dict:
-    time.sleep(networks["seconds"])
+    sleep(networks["seconds"])
     if networks["how"] == "sicken":
         sicken(Path(networks["marker"]))
     if networks["value"] == networks["bad"]:
@@ -89,6 +92,14 @@ def sample_faulty(networks: Networks, device: str) -> dict:
                 marker.touch()
             go_wrong(networks)
     return {"level": networks.normals(0, 1)[:, 0]}
+
+
+def sleep(seconds: float) -> None:
+    """In naps of NAP, and tell before each how much is over."""
+    begun = time.monotonic()
+    while (slept := time.monotonic() - begun) < seconds:
+        tell(slept / seconds)
+        time.sleep(min(NAP, seconds - slept))
 
 
 def sicken(marker: Path) -> None:
