@@ -145,7 +145,7 @@ def fold_paths(
         walks = walk_paths(program, slope, networks, of_network, points, which, together, curves, room)
         out = numbers, by_layer, to_layer, interaction, arcs, lengths
         measure_paths(walks, which, P - 1.0, hidden, some, samples, *out)
-    return Folds(*np.ascontiguousarray(numbers.T), by_layer, to_layer, arcs, lengths, interaction)
+    return Folds(*np.ascontiguousarray(numbers.T), *[by_layer, to_layer, arcs, lengths, interaction])
 
 
 def seconds(layered: Layered, segments: int, flips: float) -> float:

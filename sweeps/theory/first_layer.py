@@ -116,10 +116,18 @@ def slope(profiles: np.ndarray, eigenvalues: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def permuted(averages: np.ndarray, values: np.ndarray) -> Labels:
-    """Labels are `values` (n,) in uniformly random order, average patches (n, d) centred. Exact."""
+def permuted(
+    averages: np.ndarray, values: np.ndarray, q: float = 0.0, replaced_mean: float = 0.0, replaced_variance: float = 0.0
+) -> Labels:
+    """Labels are `values` (n,) in uniformly random order, average patches (n, d) centred; then as in `noisy`. Exact.
+
+    Labels have a common variance and, two by two, the covariance -(1-q)^2 var(values)/(n-1).
+    """
     n, d = averages.shape
-    return Labels(np.zeros(d), np.var(values) * (averages.T @ averages) / (n * (n - 1)))
+    given = np.var(values)
+    variance = (1 - q) * given + q * replaced_variance + q * (1 - q) * (values.mean() - replaced_mean) ** 2
+    spread = variance + (1 - q) ** 2 * given / (n - 1)
+    return Labels(np.zeros(d), spread * (averages.T @ averages) / n**2)
 
 
 def noisy(averages: np.ndarray, values: np.ndarray, q: float, replaced_mean: float, replaced_variance: float) -> Labels:

@@ -32,6 +32,10 @@ EXAMPLES: dict[str, dict] = {
         "axes": {"correlation": [0.0, 0.4], "network": ["fnn", "cnn"], "activation": ["relu", "tanh"]},
         "fixed": {"width": 16, "depth": 2, "side": 4, "members": 3, "bias_variance": 0.1},
     },
+    "first_layer": {
+        "axes": {"architecture": ["linear", "cnn", "resnet"], "learning_rate": [0.01, 0.1], "label_noise": [0.0, 0.5]},
+        "fixed": {"width": 2, "examples": 100, "steps": 6, "batch_size": 16, "checkpoints": 2, "reference": "same"},
+    },
     "folding": {
         "axes": {"width": [8, 12], "angle": [0.5, 1.0, 2.0], "bias_variance": [0.0, 0.5]},
         "fixed": {"depth": 3, "layers": 4, "joins": 2},
