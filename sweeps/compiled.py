@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -23,9 +23,12 @@ intrinsic: Any = extending.intrinsic  # what it makes is called without the typi
 CONFIG: Any = config  # made from the environment, so that pyright does not know what is in it
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """`function` as machine code that runs without Python's lock, compiled when it is first called."""
-    found = numba.njit(nogil=True)(function)
+def compiled(function: Callable[..., Any], fastmath: Collection[str] = ()) -> Any:
+    """`function` as machine code that runs without Python's lock, compiled when it is first called.
+
+    `fastmath` are the liberties with float arithmetic, of LLVM's, that it may take.
+    """
+    found = numba.njit(nogil=True, fastmath=set(fastmath) or False)(function)
     try:
         found.enable_caching()
     except RuntimeError:  # numba has no place for it

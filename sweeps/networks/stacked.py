@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sweeps.networks import layered as kinds
 from sweeps.networks import stacked_layers as layers
+from sweeps.networks import stacked_loops as loops
 from sweeps.networks.layered import Image, Layered
 from sweeps.networks.stacked_layers import whole_lines
 
@@ -45,6 +46,7 @@ class Stacked:
         self.layered, self.lane, self.k = layered, lane, whole_lines(k)
         self._shapes = [self._stored(blocks) for blocks in layered.blocks]
         self._sizes = [-(-math.prod(shape) // _SLAB) * _SLAB for layer in self._shapes for shape in layer]
+        self.on_cpu = torch.device(device).type == "cpu"
         self.flat = torch.zeros(sum(self._sizes), device=device)
         self.parameters = self._views(self.flat)
         if batch is None:
@@ -56,7 +58,7 @@ class Stacked:
         self.layers = [self._layer(i, batch) for i in range(len(layered.layers))]
         writers = [layer for layer in self.layers if not isinstance(layer, layers.Save)]
         for before, after in pairwise(writers):
-            if isinstance(after, layers.Product) and not isinstance(before, layers.Product):
+            if before.writes_anywhere and isinstance(after, layers.Weighted):
                 before.out = after.reads_from
 
     def _stored(self, blocks: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
@@ -76,9 +78,10 @@ class Stacked:
             case kinds.Dense():
                 return layers.Dense(parameters, gradients, image, self.k)
             case kinds.Convolution() as layer:
-                return layers.Convolution(parameters, gradients, image, self.k, layer)
+                kind = loops.Convolution if self.on_cpu else layers.Convolution
+                return kind(parameters, gradients, image, self.k, layer)
             case kinds.Affine():
-                made = layers.Affine(parameters, gradients, batch)
+                made = (loops.Affine if self.on_cpu else layers.Affine)(parameters, gradients, batch)
             case kinds.Activation():
                 made = layers.Activation(self.layered.slope)
             case kinds.GlobalAveragePool():

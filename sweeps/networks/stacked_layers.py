@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -33,10 +34,12 @@ def whole_lines(n: int) -> int:
 class Layer:
     """forward(images) -> images, and then backward(gradient of the outputs) -> that of the inputs, or of the weights.
 
-    What backward gets it may overwrite. `out` is where forward writes: the place that the next layer reads from.
+    What backward gets it may overwrite. `out` is where forward writes: the place that the next layer reads from, if it
+    has one and this layer writes anywhere.
     """
 
     out: Tensor
+    writes_anywhere = True
 
     def __init__(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         self.parameters, self.gradients = parameters, gradients
@@ -49,11 +52,17 @@ class Layer:
         raise NotImplementedError
 
 
-class Product(Layer):
+class Weighted(Layer):
+    """A layer with a place of its own for what it reads."""
+
+    reads_from: Tensor
+    writes_anywhere = False
+
+
+class Product(Weighted):
     """Weights (networks, outputs, whole lines) times `right`."""
 
     right: Tensor
-    reads_from: Tensor
 
     def __init__(self, parameters, gradients, fan_in: int) -> None:
         super().__init__(parameters, gradients)
@@ -103,6 +112,45 @@ class Dense(Product):
         return self.of_right(flat).unflatten(1, self.image) if inputs else flat
 
 
+@dataclass(frozen=True)
+class Padded:
+    """Images with what filters see beyond their edges, zeros or, of circular images, the other side."""
+
+    whole: Tensor
+    edge: int
+    circular: bool
+
+    @classmethod
+    def of(cls, like: Tensor, side: int, circular: bool) -> Padded:
+        """For images shaped as `like`, all zeros."""
+        *leading, rows, cols, k = like.shape
+        return cls(like.new_zeros(*leading, rows + side - 1, cols + side - 1, k), side // 2, circular)
+
+    @property
+    def inside(self) -> Tensor:
+        rows, cols = (n - 2 * self.edge for n in self.whole.shape[2:4])
+        return self.whole[:, :, self.edge : self.edge + rows, self.edge : self.edge + cols]
+
+    def _outside(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What lies outside and what it repeats, rows first, then cols with these."""
+        for axis in (2, 3):
+            length = self.whole.shape[axis] - 2 * self.edge
+            for at in (*range(self.edge), *range(self.edge + length, length + 2 * self.edge)):
+                yield self.whole.select(axis, at), self.whole.select(axis, self.edge + (at - self.edge) % length)
+
+    def fill(self) -> None:
+        """The outside from the inside."""
+        if self.circular:
+            for outside, inside in self._outside():
+                outside.copy_(inside)
+
+    def fold(self) -> None:
+        """Add gradients of the outside to those of the inside."""
+        if self.circular:
+            for outside, inside in reversed(list(self._outside())):
+                inside.add_(outside)
+
+
 class Convolution(Product):
     def __init__(self, parameters, gradients, image: Image, k: int, layer: layered.Convolution) -> None:
         channels, rows, cols = image
@@ -113,30 +161,15 @@ class Convolution(Product):
         self.right[:, self.fan_in] = 1
         by_offset = self.right[:, : self.fan_in].unflatten(1, (channels, layer.side, layer.side))
         self.patches = by_offset.unflatten(-1, (rows, cols, k))
-        self.padded = weights.new_zeros(len(weights), channels, rows + layer.side - 1, cols + layer.side - 1, k)
-        self.reads_from = self._inside(self.padded)
+        self.padded = Padded.of(weights.new_empty(len(weights), *image, k), layer.side, self.circular)
+        self.reads_from = self.padded.inside
         self.out = weights.new_empty(len(weights), layer.filters, rows, cols, k)
-
-    def _inside(self, padded: Tensor) -> Tensor:
-        _, rows, cols = self.image
-        edge = self.side // 2
-        return padded[:, :, edge : edge + rows, edge : edge + cols]
-
-    def _edges(self, padded: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of a circular image: what lies outside and what it repeats, rows first, then cols with these."""
-        edge = self.side // 2
-        for axis in (2, 3):
-            length = self.image[axis - 1]
-            for at in (*range(edge), *range(edge + length, length + 2 * edge)):
-                yield padded.select(axis, at), padded.select(axis, edge + (at - edge) % length)
 
     def forward(self, x: Tensor) -> Tensor:
         if x is not self.reads_from:
             self.reads_from.copy_(x)
-        if self.circular:
-            for outside, inside in self._edges(self.padded):
-                outside.copy_(inside)
-        windows = self.padded.unfold(2, self.side, 1).unfold(3, self.side, 1)
+        self.padded.fill()
+        windows = self.padded.whole.unfold(2, self.side, 1).unfold(3, self.side, 1)
         self.patches.copy_(windows.permute(0, 1, 5, 6, 2, 3, 4))
         self.product()
         return self.out
@@ -148,14 +181,12 @@ class Convolution(Product):
             return flat
         by_offset = self.of_right(flat).view(self.patches.shape)
         _, rows, cols = self.image
-        padded = torch.zeros_like(self.padded)
+        found = Padded.of(self.reads_from, self.side, self.circular)
         for i in range(self.side):
             for j in range(self.side):
-                padded[:, :, i : i + rows, j : j + cols] += by_offset[:, :, i, j]
-        if self.circular:
-            for outside, inside in reversed(list(self._edges(padded))):
-                inside.add_(outside)
-        return self._inside(padded)
+                found.whole[:, :, i : i + rows, j : j + cols] += by_offset[:, :, i, j]
+        found.fold()
+        return found.inside
 
 
 class Affine(Layer):
@@ -220,6 +251,7 @@ class Pool(Layer):
         self.largest, self.found = largest, inputs
         rows, cols = (n // 2 for n in inputs.shape[2:4])
         self.of_rows = inputs.new_empty(*inputs.shape[:2], rows, 2 * cols, inputs.shape[4])
+        self.left_out = inputs[:, :, 2 * rows :], inputs[:, :, :, 2 * cols :]
 
     def _by_row(self, x: Tensor) -> tuple[Tensor, Tensor]:
         rows, cols = (2 * n for n in self.out.shape[2:4])
@@ -235,6 +267,8 @@ class Pool(Layer):
         return torch.add(*self._by_col(torch.add(*self._by_row(x))), out=self.out).mul_(0.25)
 
     def backward(self, gradient: Tensor, inputs: bool) -> Tensor:
+        for part in self.left_out:
+            part.zero_()
         if self.largest:
             top, bottom = self._by_row(self.x)
             _share(gradient, *self._by_col(torch.maximum(top, bottom)), *self._by_col(self.of_rows))

@@ -157,7 +157,7 @@ def seconds(layered: Layered, recipe: Recipe, examples: int) -> float:
 
 
 def launch_bytes(layered: Layered, recipe: Recipe, examples: int) -> int:
-    """That a network needs at once."""
+    """That a network needs at once on a CPU; the patches of convolutions on a GPU come on top."""
     k = whole_lines(recipe.batch_size) + _JUDGED
     of_image = 0
     for layer, (channels, rows, cols), after in zip(layered.layers, layered.shapes, layered.shapes[1:], strict=False):
@@ -166,10 +166,10 @@ def launch_bytes(layered: Layered, recipe: Recipe, examples: int) -> int:
             case Dense():
                 of_image += 2 * whole_lines(before + 1) + 2 * entries
             case Convolution(_, side):
-                edges = (rows + side - 1) * (cols + side - 1)
-                of_image += 2 * rows * cols * whole_lines(channels * side**2 + 1) + 4 * channels * edges + 2 * entries
+                padded = (rows + side - 1) * (cols + side - 1)
+                of_image += before + entries + (channels + after[0]) * padded
             case _:
-                of_image += 4 * before + entries
+                of_image += 2 * before + entries
     stored = sum(whole_lines(blocks[0][0] + 1) * blocks[-1][0] for blocks in layered.blocks if blocks)
     arrays = 4 + _STEPS[recipe.optimiser][1]
     return 4 * k * of_image + 4 * stored * arrays + 8 * layered.size * (4 + len(recipe.checkpoints)) + 64 * examples
