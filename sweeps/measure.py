@@ -48,19 +48,19 @@ def measure(sweep: Sweep, block: Block, device: str = "cpu") -> Measured:
 
 def sample_block(sweep: Sweep, block: Block, device: str = "cpu") -> dict[str, np.ndarray]:
     """The draws themselves, float64 (points, *dims, draws) an outcome; draws last, ready to be reduced."""
+    launch = _launch(sweep, block)  # which may bring torch in
     torch = loaded_torch()
     with numerics(sweep.precision):
-        draws = _sample_block(sweep, block, device)
+        draws = _sample_block(sweep, block, device, *launch)
     if loaded_torch() is not torch:  # it came in meanwhile, with threads and precision of its own
         return sample_block(sweep, block, device)
     return draws
 
 
-def _sample_block(sweep: Sweep, block: Block, device: str) -> dict[str, np.ndarray]:
+def _sample_block(sweep: Sweep, block: Block, device: str, width: int, padded: bool) -> dict[str, np.ndarray]:
     statistic, points = sweep.definition, points_of(sweep, block)
     keys, size = keys_of(sweep, points), sweep.draws_per_batch
     total = len(points) * size
-    width, padded = _launch(statistic, sweep.definition.parameters(**points.point(0)), total)
     shapes = {o.name: tuple(int(sweep.fixed[d.length]) for d in o.dims) for o in statistic.outcomes}
     out: dict[str, np.ndarray] = {}
     for start in range(0, total, width):
@@ -90,8 +90,10 @@ def _check(sampled: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ..
             raise ValueError(f"statistic {name!r} gave an infinite {outcome!r}; where a draw is undefined, give NaN")
 
 
-def _launch(statistic: Statistic, parameters, total: int) -> tuple[int, bool]:
+def _launch(sweep: Sweep, block: Block) -> tuple[int, bool]:
     """(networks a launch, whether the last one is padded)."""
+    statistic, points = sweep.definition, points_of(sweep, block)
+    parameters, total = statistic.parameters(**points.point(0)), len(points) * sweep.draws_per_batch
     if statistic.lane is not None:
         return statistic.lane(parameters), True
     return max(1, min(total, LAUNCH_BYTES // max(1, statistic.memory(parameters)))), False

@@ -1,11 +1,15 @@
 """The statistic `first_layer`: its draws against slow profiles and exact laws, its controls, its refusals."""
 
 import dataclasses
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from sweeps import randomness
+from sweeps.blocks import plan
 from sweeps.inputs import labelled
 from sweeps.intervals import deviation, sem
 from sweeps.measure import numerics
@@ -15,6 +19,7 @@ from sweeps.statistic import Networks, Points
 from sweeps.statistics import _first_layer
 from sweeps.statistics.first_layer import STATISTIC as FIRST_LAYER
 from sweeps.statistics.first_layer import FirstLayerParameters
+from sweeps.sweep import Sweep
 from sweeps.theory import first_layer as theory
 
 VARYING = ("learning_rate", "label_noise", "scale")
@@ -220,3 +225,29 @@ def test_what_does_not_fit_is_told_in_one_line(given, said):
     with pytest.raises(ValueError, match="1 validation error") as caught:
         FirstLayerParameters(**given)
     assert said in caught.value.errors()[0]["msg"]
+
+
+def test_a_worker_that_had_no_torch_measures_its_first_block_once():
+    fixed = {"examples": 50, "steps": 2, "batch_size": 8}
+    sweep = Sweep.of({"name": "a", "statistic": "first_layer", "draws": 2, "draws_per_batch": 2,
+                      "axes": {"width": [2]}, "fixed": fixed})  # fmt: skip
+    script = """
+import pickle, sys
+from sweeps import measure
+
+sweep, block = pickle.load(sys.stdin.buffer)
+launched, count = measure._launched, 0
+
+def counted(*given):
+    global count
+    count += 1
+    return launched(*given)
+
+measure._launched = counted
+before = "torch" in sys.modules
+measure.measure(sweep, block)
+print(before, "torch" in sys.modules, count)
+"""
+    given = pickle.dumps((sweep, plan(sweep)[0]))
+    ran = subprocess.run([sys.executable, "-c", script], input=given, capture_output=True, check=True)
+    assert ran.stdout.decode().split() == ["False", "True", "1"]
