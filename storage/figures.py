@@ -53,6 +53,7 @@ from sweeps.statistic import Curve, Reference
 
 FORMATS = (".png", ".svg", ".pdf")
 MAX_LINE_POINTS, MAX_CELLS = 2000, 400  # along x; along a side of a heat map
+TITLE = 36  # characters over the narrowest panel
 OUTCOMES = "outcome"  # the dimension of storage.side_by_side: panels, unless nothing else gives the lines
 
 
@@ -225,7 +226,9 @@ def panel_grid(plot: Plot) -> tuple[Figure, list[Axes]]:
         empty.set_axis_off()
     for axes, at in zip(panels, plot.panels, strict=False):
         if at:
-            axes.set_title(", ".join(value_at(plot.mean, d, i) for d, i in at.items()), fontsize=9, color=INK)
+            names = [value_at(plot.mean, d, i) for d, i in at.items()]
+            one_line = len(", ".join(names)) <= TITLE
+            axes.set_title((", " if one_line else ",\n").join(names), fontsize=9, color=INK)
     for i in range(count):  # shared axes hide inner tick labels, also above an empty panel
         panels[i].tick_params(labelbottom=i + columns >= count, labelsize=8)
     return figure, panels[:count]

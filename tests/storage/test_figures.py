@@ -136,6 +136,15 @@ def test_small_multiples_share_their_axes(toy_ds: xr.Dataset) -> None:
     assert figure.get_supxlabel() == "added to every normal"
 
 
+def test_long_names_over_a_panel_get_a_line_each(toy_ds: xr.Dataset) -> None:
+    figure = draw(toy_ds.assign_coords(colour=["as red as a cherry is", "blue as the sea"]), "walk")
+    assert [a.get_title() for a in figure.axes] == [
+        f"size = {s}{between}colour = {c}"
+        for s in (2, 8)
+        for c, between in (("as red as a cherry is", ",\n"), ("blue as the sea", ", "))
+    ]
+
+
 def test_two_long_axes_make_a_heat_map(tmp_path: Path) -> None:
     ds = opened(
         tmp_path / "heat.zarr", blocks=20, axes={"shift": {"linspace": [-1, 1, 12]}, "size": {"range": [1, 10]}}
