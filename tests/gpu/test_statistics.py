@@ -49,6 +49,14 @@ TRAINED = (
     "accuracy",
     "training_accuracy",
 )
+FIRST_LAYERS = {
+    **{o.name: 0.0 for o in statistics.get("first_layer").outcomes},
+    **dict.fromkeys(("energy", "energy_squared", "energy_fitted", "energy_raw", "energy_raw_squared"), 4 * ULP),
+    **dict.fromkeys(("fit", "trained_against_initial"), 256 * ULP),
+    **dict.fromkeys(("slope", "log_tau"), 1024 * ULP),
+    "consistency": 2**18 * ULP,  # of networks that a kink sent another way
+    "loss": 8 * ULP,
+}
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, float]]] = {
     "convolutional": (
         "angle",
@@ -112,6 +120,12 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, float]]] =
         {"learning_rate": [0.001, 0.003], "network": ["fnn", "cnn"]},
         {"width": 6, "depth": 2, "epochs": 1, "examples": 200, "paths": 10, "layers": 2},
         {**dict.fromkeys(TRAINED, 0), "loss": 4 * ULP},
+    ),
+    "first layers": (
+        "first_layer",
+        {"learning_rate": [0.01, 0.03], "architecture": ["cnn", "vgg", "resnet"]},
+        {"width": 4, "examples": 200, "steps": 5, "checkpoints": 2, "reference": "same"},
+        FIRST_LAYERS,
     ),
     "injectivity": (
         "injectivity",
