@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from sweeps.inputs.labelled import Labelled
 from sweeps.networks.layered import Activation, Add, Affine, Convolution, Dense, GlobalAveragePool, Layered, Save
-from sweeps.networks.training import Optimiser, Recipe, order, train
+from sweeps.networks.lessons import order
+from sweeps.networks.training import Optimiser, Recipe, train
 from sweeps.statistic import Networks, Points
 
 BATCH = 32

@@ -19,6 +19,8 @@ import numpy as np
 
 from sweeps.compiled import compiled
 
+AT_ONCE = 1000  # steps on the full batch
+
 
 def train(
     start: np.ndarray,
@@ -27,12 +29,14 @@ def train(
     learning_rate: np.ndarray,
     checkpoints: tuple[int, ...],
     batches: Callable[[int], np.ndarray] | None = None,
+    seen: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Filters (checkpoints, networks, K, d) after so many steps of gradient descent from `start` (networks, K, d).
 
     `averages` (n, d) are the images' centred average patches, `labels` (networks, n), `learning_rate` (networks,), and
     `checkpoints` rise from 0 at least. `batches(step)` gives the examples (networks, batch) of a step, steps counted
-    from 0; None: all. A network that is not finite is NaN.
+    from 0; None: all. `seen` is called now and then with the share of all steps that are done. A network that is not
+    finite is NaN.
     """
     start, averages, labels, rates = map(_float64, (start, averages, labels, learning_rate))
     networks, K, d = start.shape
@@ -40,13 +44,17 @@ def train(
     A, b = moments(averages, labels) if batches is None else (np.empty((d, d)), np.empty((networks, d)))
     found, done = np.empty((len(checkpoints), networks, K, d)), 0
     for filters, checkpoint in zip(found, checkpoints, strict=True):
-        if batches is None:
-            descend(A, b, origin, rates, K, checkpoint - done, shift)
-        else:
-            for step in range(done, checkpoint):
-                follow(averages, labels, batches(step), origin, rates, K, shift)
+        while done < checkpoint:
+            if batches is None:
+                more = min(AT_ONCE, checkpoint - done)
+                descend(A, b, origin, rates, K, more, shift)
+            else:
+                more = 1
+                follow(averages, labels, batches(done), origin, rates, K, shift)
+            done += more
+            if seen:
+                seen(done / checkpoints[-1])
         filters[:] = _finite(start, shift)
-        done = checkpoint
     return found
 
 

@@ -12,24 +12,24 @@ from sweeps.compiled import compiled
 
 
 def squared_energies(filters: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """e_i^2, float64 (..., d), of banks (..., K, d) in a basis (d, d) whose columns are u_i."""
+    """e_i^2, float64 (..., n), of banks (..., K, d) along the columns u_i of (d, n)."""
     flat = np.ascontiguousarray(filters.reshape(-1, *filters.shape[-2:]), dtype=np.float64)
     found = _squared(flat, np.ascontiguousarray(basis.T, dtype=np.float64))
-    return found.reshape(*filters.shape[:-2], filters.shape[-1])
+    return found.reshape(*filters.shape[:-2], basis.shape[1])
 
 
 @compiled
 def _squared(filters, vectors):
     """Bank by bank and in one order: a product of matrices could round a bank by its place."""
     banks, count, d = filters.shape
-    found = np.zeros((banks, d))
+    found = np.zeros((banks, len(vectors)))
     for bank in range(banks):
         for k in range(count):
-            for i in range(d):
+            for i in range(len(vectors)):
                 along = 0.0
                 for j in range(d):
                     along += filters[bank, k, j] * vectors[i, j]
                 found[bank, i] += along * along
-        for i in range(d):
+        for i in range(len(vectors)):
             found[bank, i] /= count
     return found

@@ -1,22 +1,17 @@
 """Training of many small networks at once, by mini-batches and stochastic gradients, in float32.
 
 A network minimises the mean over a batch of the cross-entropy of the softmax of its outputs with the labels. Batches go
-through the n training examples in an order that each network draws anew in each epoch; an epoch is as many steps as
-there are whole batches, and what these leave over of the examples is not seen in it. With step size e and gradient g,
-at step t = 1, 2, ...
+through the n training examples in an order that each network draws anew in each epoch (sweeps.networks.lessons); what
+the whole batches of an epoch leave over is not seen in it. With step size e and gradient g, at step t = 1, 2, ...
 
     sgd         p <- p - e g
     momentum    v <- 0.9 v + g,   p <- p - e v                                      (Polyak; as torch.optim.SGD has it)
     adam        m <- 0.9 m + 0.1 g,   v <- 0.999 v + 0.001 g^2,
                 p <- p - e m / (1 - 0.9^t) / (sqrt(v / (1 - 0.999^t)) + 1e-8)       (Kingma and Ba, arXiv 1412.6980)
 
-Label noise p replaces every training label, with probability p, by a class drawn uniformly, the true one included:
-once, before training. An affine layer is batch normalisation in training (Ioffe and Szegedy, arXiv 1502.03167), and a
+An affine layer is batch normalisation in training (Ioffe and Szegedy, arXiv 1502.03167), and a
 trained network holds it as the scale and shift that the statistics of the training examples judged make of it: of the
 whole training set, unless the recipe takes fewer.
-
-What is random of a network is a function of its draw (see docs/randomness.md): tensor SHUFFLES + epoch has the words
-that, sorted, order its examples; NOISE and NOISE + 1 say which labels are replaced, and by what.
 """
 
 from __future__ import annotations
@@ -36,13 +31,13 @@ from sweeps.errors import unknown
 from sweeps.inputs.labelled import Labelled
 from sweeps.networks.architecture import lane_within
 from sweeps.networks.layered import Affine, Convolution, Dense, Layered
+from sweeps.networks.lessons import check_epochs, order
 from sweeps.networks.stacked import Stacked, with_ones
 from sweeps.networks.stacked_layers import EPSILON, whole_lines
 from sweeps.statistic import Networks
 
 Optimiser = Literal["sgd", "momentum", "adam"]
 
-SHUFFLES, NOISE = 2**18, 2**19
 _NEAR = 2**17  # parameters that an optimiser steps at once on a CPU: what it needs of them stays in its cache
 _JUDGED = 64  # images at a time that a network is judged by
 _PRODUCT_SECONDS, _ENTRY_SECONDS = 5e-11, 2.3e-9
@@ -135,14 +130,7 @@ def check(layered: Layered, data: Labelled, recipe: Recipe) -> None:
         raise ValueError(f"the networks take images {layered.image}, got {data.train_images.shape[1:]}")
     if recipe.batch_size > len(data.train_images):
         raise ValueError(f"batch_size must be at most {len(data.train_images)} examples, got {recipe.batch_size}")
-
-
-def noisy(data: Labelled, networks: Networks, label_noise: np.ndarray) -> np.ndarray:
-    """The labels that every network is trained on, int64 (networks, examples)."""
-    n = len(data.train_labels)
-    replaced = networks.words(NOISE, n) < np.asarray(label_noise)[:, None] * 2.0**32
-    drawn = (networks.words(NOISE + 1, n).astype(np.uint64) * np.uint64(data.classes)) >> np.uint64(32)
-    return np.where(replaced, drawn.astype(np.int64), data.train_labels)
+    check_epochs(recipe.steps, len(data.train_images), recipe.batch_size)
 
 
 def seconds(layered: Layered, recipe: Recipe, examples: int) -> float:
@@ -212,13 +200,6 @@ class _Examples(NamedTuple):
             rows, labels = self.rows[first : first + k], self.labels[:, first : first + k]
             rows = functional.pad(rows, (0, 0, 0, k - len(rows)))
             yield rows.expand(len(labels), -1, -1), labels
-
-
-def order(networks: Networks, epoch: int, n: int) -> np.ndarray:
-    """The order in which every network goes through n examples in an epoch, int64 (networks, n)."""
-    words = networks.words(SHUFFLES + epoch, n).astype(np.uint64)
-    sorted_words = np.sort((words << np.uint64(32)) | np.arange(n, dtype=np.uint64), axis=1)
-    return (sorted_words & np.uint64(2**32 - 1)).astype(np.int64)
 
 
 def _batches(examples: _Examples, networks: Networks, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ Patches lie inside the images, at stride 1; images are standardised channel by c
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -19,12 +20,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sweeps.inputs import labelled
+from sweeps.inputs.patches import Basis
 from sweeps.inputs.user_images import UserImages
 from sweeps.networks.architecture import lane_within
+from sweeps.networks.lessons import check_epochs
 from sweeps.networks.profiles import squared_energies
 from sweeps.statistic import Dim, Networks, Outcome, Parameters, Points, Statistic, by_point
 from sweeps.statistics import _first_layer
-from sweeps.statistics._first_layer import Trained
 from sweeps.theory import first_layer as theory
 
 LIMIT = 2**32  # bytes one network may need
@@ -118,6 +120,11 @@ class FirstLayerParameters(Parameters):
         return tuple(-(-self.steps // 2**j) for j in reversed(range(self.checkpoints)))
 
     @property
+    def is_about_one(self) -> bool:
+        """Whether anything here is about `component`."""
+        return self.labels in ("deciles", "planted") or self.reference_labels == "deciles" or self.component_gain != 1
+
+    @property
     def dimension(self) -> int:
         """Entries d of a filter."""
         return labelled.shape(self.data, self.path)[0] * self.patch**2
@@ -131,7 +138,7 @@ class FirstLayerParameters(Parameters):
         if self.reference != "same":
             changes["architecture"] = self.reference
         if self.reference_labels != "same":
-            changes["labels"] = self.reference_labels
+            changes |= {"labels": self.reference_labels, "label_noise": 0.0}
         return self.model_copy(update=changes | {"width": self.reference_width or self.width})
 
     @model_validator(mode="after")
@@ -150,6 +157,11 @@ class FirstLayerParameters(Parameters):
             raise ValueError(
                 f"checkpoints {self.checkpoints} need at least {2 ** (self.checkpoints - 1)} steps, got {self.steps}"
             )
+        if self.reference == "none" and (self.reference_labels != "same" or self.reference_width):
+            raise ValueError('reference_labels and reference_width are of a second network, and reference is "none"')
+        if self.data == "file":
+            labelled.load(self.data, self.path, self.examples)
+            _first_layer.material(self)
         for one in (self, self.second):
             if one is not None:
                 _check_network(one)
@@ -161,6 +173,8 @@ def _check_network(p: FirstLayerParameters) -> None:
     count = _first_layer.examples(p)
     if p.batch_size > count:
         raise ValueError(f"batch_size must be at most the {count} training examples, got {p.batch_size}")
+    if p.architecture != "linear" or p.batch_size not in (0, count):
+        check_epochs(p.steps, count, p.batch_size or count)
     if p.labels == "planted" and p.architecture != "linear":
         raise ValueError(
             f'labels "planted" are numbers, for architecture "linear"; the {p.architecture} network needs classes'
@@ -183,17 +197,15 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
     squared = squared_energies(trained.filters - trained.start[:, None], basis.vectors)
     raw = squared_energies(trained.filters, basis.vectors)
     start = np.sqrt(squared_energies(trained.start, basis.vectors))[:, None]
-    energy = np.sqrt(squared)  # (networks, checkpoints, d)
+    energy = np.sqrt(squared)  # (networks, checkpoints, components)
     fit = theory.fit(energy, basis.eigenvalues)
-    defined = np.isfinite(energy).all(-1)
-    consistency = np.full(defined.shape, np.nan)
+    moved = energy.max(-1) > energy.min(-1)
+    consistency = np.full(moved.shape, np.nan)
     if other is not None:
-        second = dataclasses.replace(networks, first_tensor=_first_layer.REFERENCE)
-        consistency = theory.correlation(
-            energy, _profile(_first_layer.trained(other, second, device, tell(0.5)), basis)
-        )
+        profile = _profile(other, _of_second(other, p, networks), basis, device, tell(0.5))
+        consistency = theory.correlation(energy, profile)
     shown = partial(_shown, p)
-    always = np.broadcast_to(basis.eigenvalues, (len(networks), p.dimension))
+    always = np.ones((len(networks), 1))
     return {
         "energy": shown(energy),
         "energy_squared": shown(squared),
@@ -206,17 +218,30 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
         "log_tau": np.log10(fit.tau),
         "consistency": consistency,
         "trained_against_initial": theory.correlation(energy, start),
-        "largest": np.where(defined, 1.0 + np.argmax(energy, axis=-1), np.nan),
+        "largest": np.where(moved, 1.0 + np.argmax(energy, axis=-1), np.nan),
         "slope": theory.slope(energy, basis.eigenvalues),
-        "eigenvalue": shown(always),
-        "eigenvalue_average": shown(np.broadcast_to(_average_eigenvalues(p), always.shape)),
+        "eigenvalue": shown(always * basis.eigenvalues),
+        "eigenvalue_average": shown(always * _average_eigenvalues(p)),
         "accuracy": trained.accuracy,
         "training_accuracy": trained.training_accuracy,
         "loss": trained.loss,
     }
 
 
-def _profile(trained: Trained, basis) -> np.ndarray:
+def _of_second(other: FirstLayerParameters, p: FirstLayerParameters, networks: Networks) -> Networks:
+    """The second networks of these draws."""
+    points = networks.points
+    if p.reference_labels != "same":
+        varying = {**points.varying, "label_noise": np.full(len(points), other.label_noise)}
+        points = Points({k: v for k, v in points.shared.items() if k != "label_noise"}, varying, len(points))
+    return dataclasses.replace(networks, points=points, first_tensor=_first_layer.REFERENCE)
+
+
+def _profile(
+    p: FirstLayerParameters, networks: Networks, basis: Basis, device: str, seen: Callable[[float], None]
+) -> np.ndarray:
+    """Energies (networks, checkpoints, components)."""
+    trained = _first_layer.trained(p, networks, device, seen)
     return np.sqrt(squared_energies(trained.filters - trained.start[:, None], basis.vectors))
 
 
@@ -227,7 +252,7 @@ def _average_eigenvalues(p: FirstLayerParameters) -> np.ndarray:
 
 
 def _shown(p: FirstLayerParameters, values: np.ndarray) -> np.ndarray:
-    """The first components (..., components) of (..., d), NaN where there are none."""
+    """The first components (..., components) of all that images vary along, NaN where there are none."""
     found = np.full((*values.shape[:-1], p.components), np.nan)
     count = min(p.components, values.shape[-1])
     found[..., :count] = values[..., :count]
@@ -248,13 +273,15 @@ def _cost_of(p: FirstLayerParameters) -> float:
 
 
 def _memory(p: FirstLayerParameters) -> int:
-    return max(_memory_of(one) for one in (p, p.second) if one is not None)
+    """Of training, and of profiles and what is shown of them."""
+    profiles = 8 * p.checkpoints * (6 * p.components + 10 * p.dimension)
+    return profiles + max(_memory_of(one) for one in (p, p.second) if one is not None)
 
 
 def _memory_of(p: FirstLayerParameters) -> int:
     examples = _first_layer.examples(p)
     if p.architecture == "linear":
-        return 32 * examples + 8 * p.width * p.dimension * (p.checkpoints + 3)
+        return 32 * examples + 8 * p.width * p.dimension * (3 * p.checkpoints + 6)
     from sweeps.networks import training
 
     return training.launch_bytes(_first_layer.architecture(p), _first_layer.recipe(p), examples)
@@ -266,7 +293,8 @@ def _lane(p: FirstLayerParameters) -> int:
 
 def _theory(p: FirstLayerParameters) -> dict[str, Any]:
     """Of linear networks."""
-    nothing: dict[str, Any] = dict.fromkeys(("energy", "energy_squared", "energy_raw_squared"), _shown(p, _nothing(p)))
+    nowhere = np.full((p.checkpoints, p.components), np.nan)
+    nothing: dict[str, Any] = dict.fromkeys(("energy", "energy_squared", "energy_raw_squared"), nowhere)
     if p.architecture != "linear":
         return nothing
     if not _first_layer.is_stable(p, found := _first_layer.material(p), p.learning_rate):
@@ -282,14 +310,11 @@ def _theory(p: FirstLayerParameters) -> dict[str, Any]:
     }
 
 
-def _nothing(p: FirstLayerParameters) -> np.ndarray:
-    return np.full((p.checkpoints, p.dimension), np.nan)
-
-
 def _exact(points: Points) -> dict[str, Any]:
     """In expectation, where every step sees all examples; of the mean energy where it has one Gaussian direction."""
     rows = [FirstLayerParameters(**points.point(i)) for i in range(len(points))]
-    squared = np.array([p.architecture == "linear" and not p.batch_size for p in rows])[:, None, None]
+    whole = [p.architecture == "linear" and p.batch_size in (0, _first_layer.examples(p)) for p in rows]
+    squared = np.array(whole)[:, None, None]
     normal = np.array([p.labels == "planted" or (p.labels != "permuted" and not p.label_noise) for p in rows])
     return {"energy_squared": squared, "energy_raw_squared": squared, "energy": squared & normal[:, None, None]}
 

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from sweeps.inputs import labelled
 from sweeps.inputs.labelled import Labelled
 from sweeps.inputs.user_images import UserImages
-from sweeps.networks import attacks, folds, training
+from sweeps.networks import attacks, folds, lessons, training
 from sweeps.networks.architecture import lane_within
 from sweeps.networks.initial import initial
 from sweeps.networks.layered import Layered
@@ -118,7 +118,7 @@ def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
     p = TrainedFoldingParameters(**networks.points.point(0))
     layered, data = p.layered, labelled.load(p.data, p.path, p.examples)
     start = initial(networks, layered, p.initialisation, networks.column("scale"), np.zeros(len(networks)))
-    labels = training.noisy(data, networks, networks.column("label_noise"))
+    labels = lessons.noisy(data, networks, networks.column("label_noise"))
     trained = training.train(layered, start, data, labels, networks, p.recipe, networks.column("learning_rate"), device)
     paths = _paths(p, networks, trained.packed[-1], data, device)
     before, *after = (_measured(p, packed, paths) for packed in trained.packed)

@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from sweeps.errors import UnknownNameError
 from sweeps.inputs.labelled import Labelled
+from sweeps.networks.lessons import order
 from sweeps.networks.small_cnns import small_cnn
 from sweeps.networks.stacked import Stacked, with_ones
-from sweeps.networks.training import Recipe, order, train
+from sweeps.networks.training import Recipe, train
 from tests.sweeps.networks_of import gaussian_images, networks_of
 from tests.sweeps.test_training import begun
 

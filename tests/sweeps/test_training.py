@@ -23,18 +23,8 @@ from sweeps.networks.layered import (
     Save,
     fully_connected,
 )
-from sweeps.networks.training import (
-    NOISE,
-    SHUFFLES,
-    Optimiser,
-    Recipe,
-    lane,
-    launch_bytes,
-    noisy,
-    order,
-    seconds,
-    train,
-)
+from sweeps.networks.lessons import NOISE, SHUFFLES, check_epochs, noisy, order
+from sweeps.networks.training import Optimiser, Recipe, lane, launch_bytes, seconds, train
 from sweeps.statistic import Networks
 from tests.sweeps.networks_of import gaussian_images, networks_of
 
@@ -409,3 +399,9 @@ def test_cost_and_lane():
     assert 0 < 3 * seconds(small, recipe, 1437) < seconds(wide, recipe, 1437)
     assert seconds(small, Recipe(880, 32, "adam", (880,)), 1437) > seconds(small, recipe, 1437)
     assert seconds(small, Recipe(440, 32, "adam", (220, 440), judged=100), 1437) < seconds(small, recipe, 1437)
+
+
+def test_more_epochs_than_orders_are_refused():
+    check_epochs(2**18 * 2, 10, 4)
+    with pytest.raises(ValueError, match="steps must be at most 524288, 262144 epochs of 10 examples, got 524289"):
+        check_epochs(2**18 * 2 + 1, 10, 4)
