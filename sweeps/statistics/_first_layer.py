@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sweeps.statistics.first_layer import FirstLayerParameters
 
 REFERENCE = 2**30  # what the tensors of a draw's second network begin with
-DECILES = 10
 JUDGED = 512  # examples that accuracies and loss are of
 UNSEEN = 1e-9  # of the largest variance: components with less have none
 GROWN = 1e4  # a parameter larger than that, times the scale where this is above 1, is of a diverged network
@@ -93,9 +92,11 @@ def with_labels(p: FirstLayerParameters, found: Material) -> Labelled:
     both = found.data.train_images, found.data.validation_images
     energies = patches.energies(np.concatenate(both), found.direction, p.patch)
     train, validation = energies[: len(both[0])], energies[len(both[0]) :]
-    first = np.sort(train)[-(-np.arange(1, DECILES) * len(train) // DECILES)]  # of every class but the lowest
+    first = np.sort(train)[
+        -(-np.arange(1, patches.CLASSES) * len(train) // patches.CLASSES)
+    ]  # of every class but the lowest
     labels = patches.deciles(train), np.searchsorted(first, validation, side="right")
-    return found.data._replace(train_labels=labels[0], validation_labels=labels[1], classes=DECILES)
+    return found.data._replace(train_labels=labels[0], validation_labels=labels[1], classes=patches.CLASSES)
 
 
 def architecture(p: FirstLayerParameters) -> Layered:
@@ -103,7 +104,7 @@ def architecture(p: FirstLayerParameters) -> Layered:
     image = labelled.shape(p.data, p.path)
     if p.architecture == "linear":
         return Layered(image, (Convolution(p.width, p.patch),))
-    classes = DECILES if p.labels == "deciles" else labelled.classes(p.data, p.path)
+    classes = patches.CLASSES if p.labels == "deciles" else labelled.classes(p.data, p.path)
     return small_cnn(p.architecture, image, p.width, p.patch, classes)
 
 

@@ -25,13 +25,14 @@ from sweeps.inputs.user_images import UserImages
 from sweeps.networks.architecture import lane_within
 from sweeps.networks.lessons import check_epochs
 from sweeps.networks.profiles import squared_energies
+from sweeps.networks.small_cnns import SmallCnn
 from sweeps.statistic import Dim, Networks, Outcome, Parameters, Points, Statistic, by_point
 from sweeps.statistics import _first_layer
 from sweeps.theory import first_layer as theory
 
 LIMIT = 2**32  # bytes one network may need
 
-Architecture = Literal["linear", "cnn", "vgg", "resnet"]
+Architecture = Literal["linear", SmallCnn]
 Labels = Literal["classes", "permuted", "deciles", "planted"]
 
 
@@ -104,7 +105,7 @@ class FirstLayerParameters(Parameters):
         description="components of which the profile is given; undefined beyond channels x p^2",
         json_schema_extra={"unit": "1"},
     )
-    reference: Literal["none", "same", "linear", "cnn", "vgg", "resnet"] = Field(
+    reference: Literal["none", "same", Architecture] = Field(
         "none", description="architecture of a second network, of another seed, that `consistency` compares with"
     )
     reference_labels: Literal["same", "classes", "permuted", "deciles"] = Field(
