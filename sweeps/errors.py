@@ -38,6 +38,14 @@ class LaunchMemoryError(SweepsError, MemoryError):
     """A launch does not fit the device's memory, which trying again cannot change; the message says what it needs."""
 
 
+class NotInjectiveError(SweepsError, ValueError):
+    """An output does not tell its input; the message says how many rows are active and what dimension is lost."""
+
+
+class NotInRangeError(SweepsError, ValueError):
+    """No input has an output; the message says by how much."""
+
+
 def in_one_line(error: BaseException) -> str:
     """`ValueError: what it says`, the last line of it, for an event or a log."""
     lines = str(error).strip().splitlines() or [""]
