@@ -22,7 +22,7 @@ CLEAR = 1e-8
 class Active(NamedTuple):
     """What is active at each of k points, arrays (k,)."""
 
-    count: np.ndarray
+    count: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride] tuples count otherwise
     rank: np.ndarray
     smallest: np.ndarray
     """A, 0 where the rows do not span."""

@@ -4,12 +4,12 @@ Let y = ReLU(W x* - alpha), I = {i: y_i > 0} and t = y + alpha, so that <w_i, x*
 
 - x <- x + lam W_I^T (t - W x)_I with lam = 2/(A + B), the frame bounds of the active rows. The error is multiplied by
   1 - lam W_I^T W_I, so it shrinks by (B - A)/(B + A) a step (Haider, Ehler, Balazs, arXiv 2307.09672).
-- The variant lets an inactive row take part where the iterate makes it active: J = I and {i: <w_i, x> > t_i} instead of I.
-  With e = x - x*, such a row has 0 < <w_i, x> - t_i <= <w_i, e>, since <w_i, x*> <= t_i. So it is s_i <w_i, e> with some
+- The variant lets an inactive row take part where the iterate makes it active: not I but J, I and {i: <w_i, x> > t_i}.
+  With e = x - x*, such a row has 0 < <w_i, x> - t_i <= <w_i, e>, since <w_i, x*> <= t_i. So it is s_i <w_i, e> with
   0 < s_i <= 1, and the step is -lam H e with W_I^T W_I <= H = W_I^T W_I + sum s_i w_i w_i^T <= B_J. Therefore
-  lam = 2/(A + B_J) shrinks the error by (B_J - A)/(B_J + A) or better, whichever rows take part: it surely converges.
-  lam = 2/(A + B) need not. For B_J stands min(B + sum_{J without I} |w_i|^2, largest eigenvalue of W^T W), which needs no
-  eigenvalues on the way and is B where no inactive row takes part.
+  lam = 2/(A + B_J) shrinks the error by (B_J - A)/(B_J + A) or better, whichever rows take part: it surely converges
+  where y is in the range of the layer. lam = 2/(A + B) need not. For B_J stands the smaller of B + sum |w_i|^2 over J
+  without I and the largest eigenvalue of W^T W: no eigenvalues on the way, and B where no inactive row takes part.
   Where A = 0, lam = 1/B_J: the distance to every solution never grows, and the iterates converge to one of them.
 """
 

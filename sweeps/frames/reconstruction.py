@@ -1,16 +1,17 @@
 """The input x of a ReLU layer from its output y = ReLU(W x - alpha), from the rows that are active.
 
-For I = {i: y_i > 0} the layer says <w_i, x> = y_i + alpha_i. Where these rows span R^n, x = sum_I (y_i + alpha_i) dual_i
-for every dual frame of theirs (Haider, Ehler, Balazs, arXiv 2307.09672):
+For I = {i: y_i > 0} the layer says <w_i, x> = y_i + alpha_i. Where these rows span R^n, x is the sum over I of
+(y_i + alpha_i) dual_i, for every dual frame of theirs (Haider, Ehler, Balazs, arXiv 2307.09672):
 
 - canonical: the canonical dual, which is least squares.
-- facet: the dual basis of a facet of the rows' polytope (sweeps.frames.facets) all of whose rows are active, zero for the
-  others: one n x n system. Of several facets it is the best conditioned, the smallest over the largest singular value.
+- facet: the dual basis of a facet of the rows' polytope (sweeps.frames.facets) all of whose rows are active, zero for
+  the others: one n x n system. Of several facets it is the best conditioned, by its extreme singular values.
 - iterative: the frame algorithm (sweeps.frames.frame_algorithm).
-- constrained: its variant that also knows <w_i, x> <= alpha_i of the inactive rows. Where the active rows do not span, x
-  is what the layer says only if these inequalities leave no other: if the rows that hold with equality at x, projected
-  on what is orthogonal to the active ones, have a vanishing combination with positive coefficients and span it. That is
-  decided (Stiemke, Math. Ann. 1915), and nothing is given where it is not so. Of x drawn from a density it never is.
+- constrained: its variant that also knows <w_i, x> <= alpha_i of the inactive rows. Where the active rows do not span,
+  x is what the layer says only if these inequalities leave no other: if the rows that hold with equality at x,
+  projected on what is orthogonal to the active ones, span it and have a vanishing combination with positive
+  coefficients (Stiemke, Math. Ann. 1915). That is decided, and nothing is given where it is not so. Of x drawn from a
+  density it never is.
 
 Direct methods scale the rows to length 1 first, the iterations take W as it is. Dependence is a matter of rounding:
 singular values of rows of length 1 below 1e-9 of the largest count as zero.
@@ -24,7 +25,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 from scipy.optimize import nnls
 
 from sweeps.errors import NotInjectiveError, NotInRangeError, unknown
@@ -33,10 +34,11 @@ from sweeps.frames.frame_algorithm import first_inside, frame_algorithm
 
 Method = Literal["canonical", "facet", "iterative", "constrained"]
 RANGE = 1e-6
-"""Outputs that far from the layer's, compared with |w_i| |x| + |alpha_i| + y_i, are not in its range: float32 is nearer."""
-TIGHT = 1e-6, 1e-12
-"""Inactive rows that near to their bias at the iterate, compared with |x| + |alpha_i|, are tried as equalities; and these
-must then hold so exactly."""
+"""Outputs that far off, compared with |w_i| |x| + |alpha_i| + y_i, are not in the layer's range; float32 is nearer."""
+TIGHT, EXACT = 1e-6, 1e-12
+"""Inactive rows as near as TIGHT to their bias at the iterate, compared with |x| + |alpha_i|, are tried as equalities,
+which must then hold to EXACT."""
+_GELS, _LWORK = get_lapack_funcs(("gels", "gels_lwork"), dtype=np.float64)
 _FACETS = 1 << 14  # whose singular values are computed at a time
 
 
@@ -116,6 +118,9 @@ class _Layer:
     most: int
     given: np.ndarray | None
 
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return np.maximum(self.W @ x - self.alpha, 0)
+
     def solved(self, method: Method, y: np.ndarray) -> tuple[np.ndarray, int]:
         """x (n,), NaN where the method does not tell it, and steps."""
         return _METHODS[method](self, y)
@@ -157,8 +162,8 @@ class _Layer:
     def solution(self, chosen: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Least squares on the `chosen` rows, which span."""
         goals = (y + self.alpha)[chosen] / self.lengths[chosen]
-        size = len(chosen), self.W.shape[1], 1
-        return lapack.dgels(self.unit[chosen], goals[:, None], lwork=int(lapack.dgels_lwork(*size)[0]))[1][: size[1], 0]
+        n = self.W.shape[1]
+        return _GELS(self.unit[chosen], goals[:, None], lwork=int(_LWORK(len(chosen), n, 1)[0]))[1][:n, 0]
 
 
 def _canonical(layer: _Layer, y: np.ndarray) -> tuple[np.ndarray, int]:
@@ -209,12 +214,12 @@ def _pinned(layer: _Layer, y: np.ndarray, near: np.ndarray) -> np.ndarray:
     """The one x `near` that active and inactive rows leave, or NaN."""
     active = y > 0
     goals = (y + layer.alpha) / layer.lengths
-    tight = ~active & (_relative(layer, goals, near) <= TIGHT[0])
+    tight = ~active & (_relative(layer, goals, near) <= TIGHT)
     chosen = np.flatnonzero(active | tight)
     if frame(layer.unit[chosen])[0] < layer.W.shape[1] or not _surround(layer.unit[active], layer.unit[tight]):
         return layer.unknown
     x = layer.solution(chosen, y)
-    return x if (_relative(layer, goals, x)[chosen] <= TIGHT[1]).all() else layer.unknown
+    return x if (_relative(layer, goals, x)[chosen] <= EXACT).all() else layer.unknown
 
 
 def _relative(layer: _Layer, goals: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -252,10 +257,10 @@ def _layer(W: Any, alpha: Any, method: str, facets: Any, tolerance: float, most:
 
 
 def _array(name: str, values: Any) -> np.ndarray:
-    array = np.ascontiguousarray(values, np.float64) if np.ndim(values) else np.float64(values)
+    array = np.array(values, np.float64, order="C")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0] if array.ndim else array}")
-    return np.asarray(array)
+        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
+    return array
 
 
 def _facets(facets: np.ndarray, m: int, n: int) -> np.ndarray:
@@ -278,15 +283,19 @@ def _checked(layer: _Layer, method: str, i: int, y: np.ndarray, x: np.ndarray, s
     """The residual of the x found for output i, if it is one."""
     if np.isnan(x).any():
         raise _untold(layer, method, i, y)
-    got = np.maximum(layer.W @ x - layer.alpha, 0)
-    scale = layer.lengths * np.linalg.norm(x) + np.abs(layer.alpha) + y
-    worst = int(np.argmax(np.abs(got - y) / np.where(scale > 0, scale, 1.0)))
-    if steps < layer.most and abs(got[worst] - y[worst]) > RANGE * scale[worst]:
+    direct = _canonical(layer, y)[0] if steps == layer.most else x
+    _check_range(layer, i, y, x if np.isnan(direct).any() else direct)
+    return float(np.abs(layer(x) - y).max())
+
+
+def _check_range(layer: _Layer, i: int, y: np.ndarray, x: np.ndarray) -> None:
+    got, scale = layer(x), layer.lengths * np.linalg.norm(x) + np.abs(layer.alpha) + y
+    worst = int(np.argmax(np.abs(got - y) - RANGE * scale))
+    if abs(got[worst] - y[worst]) > RANGE * scale[worst]:
         raise NotInRangeError(
             f"no input has output {i}: where its {int(np.sum(y > 0))} active rows are met best, "
             f"row {worst} gives {got[worst]:.6g} and not {y[worst]:.6g}"
         )
-    return float(np.abs(got - y).max())
 
 
 def _untold(layer: _Layer, method: str, i: int, y: np.ndarray) -> ValueError:
