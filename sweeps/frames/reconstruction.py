@@ -151,7 +151,9 @@ class _Layer:
             found = facets(self.unit)
         else:
             found = self.given
-        condition = np.concatenate([self._condition(found[i : i + _FACETS]) for i in range(0, len(found), _FACETS)])
+        condition = np.concatenate(
+            [self._condition(found[i : i + _FACETS]) for i in range(0, max(len(found), 1), _FACETS)]
+        )
         order = np.argsort(-condition, kind="stable")
         return np.ascontiguousarray(found[order[condition[order] > TOLERANCE]], np.int64)
 
@@ -275,7 +277,7 @@ def _check_signs(outputs: np.ndarray) -> None:
     if (outputs < 0).any():
         i, row = np.argwhere(outputs < 0)[0]
         raise NotInRangeError(
-            f"no input has output {i}: its entry {row} is {outputs[i, row]:.6g}, and ReLU is never negative"
+            f"no input has output {i}: its entry {row} is {outputs[i, row]:.6g}, and none may be below 0"
         )
 
 

@@ -98,6 +98,10 @@ def test_no_outputs():
     assert reconstruct(np.eye(2), 0, np.zeros((0, 2))).x.shape == (0, 2)
 
 
+def test_no_facets():
+    assert np.isnan(reconstructed(np.eye(2), np.zeros(2), np.ones((1, 2)), "facet", np.zeros((0, 2), int))[0]).all()
+
+
 def test_canonical_is_the_pseudo_inverse_of_unit_rows():
     """On an output that is off by less than the range's tolerance, where methods differ."""
     W, alpha, _, y = a_layer(24, 3, 1)
