@@ -38,6 +38,10 @@ class LaunchMemoryError(SweepsError, MemoryError):
     """A launch does not fit the device's memory, which trying again cannot change; the message says what it needs."""
 
 
+class OutsideError(SweepsError, ValueError):
+    """0, or the domain, is not inside what the rows of a layer span, so that no facet's cone holds some inputs."""
+
+
 def in_one_line(error: BaseException) -> str:
     """`ValueError: what it says`, the last line of it, for an event or a log."""
     lines = str(error).strip().splitlines() or [""]
