@@ -46,6 +46,10 @@ class NotInRangeError(SweepsError, ValueError):
     """No input has an output; the message says by how much."""
 
 
+class OutsideError(SweepsError, ValueError):
+    """0, or the domain, is not inside what the rows of a layer span, so that no facet's cone holds some inputs."""
+
+
 def in_one_line(error: BaseException) -> str:
     """`ValueError: what it says`, the last line of it, for an event or a log."""
     lines = str(error).strip().splitlines() or [""]
