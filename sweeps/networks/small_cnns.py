@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import numpy as np
+
 from sweeps.errors import unknown
 from sweeps.networks.layered import (
     Activation,
@@ -45,6 +47,11 @@ def small_cnn(architecture: SmallCnn, image: Image, width: int, side: int, class
     _check(architecture, image, side)
     layers = {"cnn": _cnn, "vgg": _vgg, "resnet": _resnet}[architecture](width, side)
     return Layered(image, (*layers, Dense(classes)))
+
+
+def first_filters(layered: Layered, packed: np.ndarray) -> np.ndarray:
+    """The filters of the first layer of packed networks (..., size): (..., filters, channels side^2)."""
+    return np.ascontiguousarray(layered.unpack(packed)[0][0].swapaxes(-1, -2))
 
 
 def _check(architecture: SmallCnn, image: Image, side: int) -> None:

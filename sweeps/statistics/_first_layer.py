@@ -17,7 +17,7 @@ from sweeps.inputs.patches import Basis
 from sweeps.networks import lessons, pooled_linear
 from sweeps.networks.initial import initial
 from sweeps.networks.layered import Convolution, Layered
-from sweeps.networks.small_cnns import small_cnn
+from sweeps.networks.small_cnns import first_filters, small_cnn
 from sweeps.statistic import Networks
 from sweeps.theory import first_layer as theory
 
@@ -125,7 +125,7 @@ def trained(p: FirstLayerParameters, networks: Networks, device: str, seen: Call
     layered = architecture(p)
     start = initial(networks, layered, "he", networks.column("scale"), np.zeros(len(networks)))
     if p.architecture == "linear":
-        return _linear(p, networks, found, _filters(layered, start), seen)
+        return _linear(p, networks, found, first_filters(layered, start), seen)
     return _deep(p, networks, with_labels(p, found), layered, start, device, seen)
 
 
@@ -136,10 +136,6 @@ def _undefined(done: Trained, parameters: np.ndarray, scale: np.ndarray) -> Trai
     for values in done[1:]:
         values[diverged] = np.nan
     return done
-
-
-def _filters(layered: Layered, packed: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(layered.unpack(packed)[0][0].swapaxes(-1, -2))
 
 
 def _deep(
@@ -156,8 +152,8 @@ def _deep(
     labels = _classes(p, networks, data)
     rate = networks.column("learning_rate")
     done = training.train(layered, start, data, labels, networks, recipe(p), rate, device, seen)
-    first = _filters(layered, start.astype(np.float32).astype(np.float64))  # as training begins from
-    filters = np.ascontiguousarray(_filters(layered, done.packed).swapaxes(0, 1))
+    first = first_filters(layered, start.astype(np.float32).astype(np.float64))  # as training begins from
+    filters = np.ascontiguousarray(first_filters(layered, done.packed).swapaxes(0, 1))
     found = Trained(first, filters, done.loss.T.copy(), done.training_accuracy.T.copy(), done.accuracy.T.copy())
     return _undefined(found, done.packed.swapaxes(0, 1), networks.column("scale"))
 
