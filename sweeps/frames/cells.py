@@ -134,7 +134,7 @@ def _beside(point: np.ndarray, subset: np.ndarray, cut: _Cut) -> np.ndarray:
     if gap > LOWERED:  # no row crosses the flat, so that any point of the sphere will do
         along = np.linalg.svd(normals)[2][-1] if len(subset) else np.eye(len(point))[0]
         point = point + math.sqrt(gap) * along
-    if gap > -LOWERED:  # on the sphere: along it, or out of it
+    if cut.inner and gap > -LOWERED:  # on the sphere: along it, or out of it
         normals, signs = np.vstack([normals, point]), np.append(signs, 0.0 if cut.sphere else 1.0)
     toward = np.linalg.lstsq(normals, signs, rcond=None)[0] if len(normals) else np.zeros_like(point)
     points = cut.onto(point + 0.5 ** np.arange(50)[:, None] * toward)

@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 
 from sweeps.frames.cells import candidates, decided, fewest_active, seconds
 from sweeps.frames.domain import Domain
-from sweeps.networks import degenerate
+from sweeps.networks.degenerate import examine
 from sweeps.networks.depth import min_active
 
 DOMAINS = {
@@ -151,9 +151,9 @@ def test_polytopes_are_rectifying_up_to_their_bias(kind):
     tetrahedron, icosahedron = polytopes()
     most = domain.scaled(np.array([1 / math.sqrt(5)]))[0]
     for rows, bias in ((tetrahedron, -1 / math.sqrt(3)), (icosahedron, most)):
-        assert fewest_active(rows, bias - 1e-3, domain)[0] == 3
+        assert fewest_active(rows, bias - 1e-3, domain)[0] >= 3
         assert decided(rows, bias - 1e-3, domain) is None
-        assert fewest_active(rows, bias, domain)[0] == 3
+        assert fewest_active(rows, bias, domain)[0] >= 3
         below = decided(rows, bias + 1e-3, domain)
         assert below is not None
         assert (rows @ below > bias + 1e-3).sum() < 3
@@ -170,8 +170,9 @@ def test_rows_outside_general_position():
         W = rng.integers(-1, 2, (9, 3)).astype(float)
         W = W[W.any(axis=1)]
         rows = W / np.linalg.norm(W, axis=1, keepdims=True)
-        assert fewest_active(rows, 0.0, DOMAINS["sphere"])[0] == degenerate.min_active(W[None])[0]
-        assert fewest_active(rows, 0.0, DOMAINS["nonnegative"])[0] == degenerate.min_active(W[None], orthant=True)[0]
+        for kind in DOMAINS:
+            expected = examine(W[None], orthant=kind == "nonnegative")[0]
+            assert fewest_active(rows, 0.0, DOMAINS[kind])[0] == expected
 
 
 @pytest.mark.parametrize("kind", DOMAINS)
@@ -195,7 +196,7 @@ def test_decided_agrees_with_the_count(kind):
     seen = set()
     for seed in range(20):
         rows = unit(seed, 14, 3)
-        bias = np.random.default_rng(seed).uniform(-0.8, 0.2, 14)
+        bias = np.random.default_rng(seed).uniform(-0.9, 0.5, 14)
         x = decided(rows, bias, DOMAINS[kind])
         seen.add(x is None)
         assert (x is None) == (fewest_active(rows, bias, DOMAINS[kind])[0] >= 3)
