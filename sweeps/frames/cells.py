@@ -69,9 +69,7 @@ def seconds(m: int, n: int, kind: Kind) -> float:
     return 1e-3 + 1e-7 * m * candidates(m, n, kind)
 
 
-def _found(
-    rows: np.ndarray, bias: np.ndarray | float, domain: Domain, above: int, stop: int
-) -> tuple[int, np.ndarray]:
+def _found(rows: np.ndarray, bias: np.ndarray | float, domain: Domain, above: int, stop: int) -> tuple[int, np.ndarray]:
     """A count below `above` and where it is, the first of at most `stop` or the least; `above` and zeros if none is."""
     bias = np.broadcast_to(np.asarray(bias, np.float64), len(rows))
     if domain.data is not None:

@@ -18,7 +18,7 @@ Kind = Literal["sphere", "ball", "donut", "nonnegative", "data"]
 
 @dataclass(frozen=True)
 class Domain:
-    """K: |x| = `radius`, |x| <= `radius`, `inner` <= |x| <= `radius`, x >= 0 with |x| <= `radius`, or the rows of `data`.
+    """K: |x| = `radius`, |x| <= `radius`, `inner` <= |x| <= `radius`, x >= 0 with |x| <= `radius`, or the given `data`.
 
     Raises:
         UnknownNameError, ValueError: no such kind; a radius or data that do not fit it; in one line.
@@ -60,9 +60,20 @@ class Domain:
         return {"sphere": self.radius, "donut": self.inner}.get(self.kind, 0.0)
 
     def scaled(self, unit: np.ndarray) -> np.ndarray:
-        """Biases on K from those for directions of length 1; infinite ones, of rows nobody needs, become `largest`."""
-        values = np.where(unit >= 0, np.where(np.isinf(unit), 0.0, unit) * self.smallest, unit * self.radius)
-        return np.where(np.isposinf(unit), self.largest, values)
+        """Biases on K from those for directions of length 1, of data those for the `shrunk` data.
+
+        Infinite ones, of rows that nobody needs, become `largest`.
+        """
+        finite = np.where(np.isposinf(unit), 0.0, unit)
+        above = self.largest if self.data is not None else self.smallest
+        return np.where(np.isposinf(unit), self.largest, finite * np.where(unit >= 0, above, self.largest))
+
+    @property
+    def shrunk(self) -> np.ndarray:
+        """The data over `largest`, so that no input is longer than 1."""
+        if self.data is None:
+            raise ValueError(f'only the domain "data" has data, and this is "{self.kind}"')
+        return self.data / (self.largest or 1.0)
 
     def directions(self, normals: np.ndarray) -> np.ndarray:
         """Directions of K, uniform on the sphere or its part x >= 0, float64 (..., n), from standard normals."""
@@ -71,7 +82,7 @@ class Domain:
         return np.abs(unit) if self.positive else unit
 
     def points(self, normals: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """Points of K, uniform by volume, float64 (..., n), from normals and uniforms (...); of data, its rows drawn."""
+        """Points of K, uniform by volume, float64 (..., n), from normals and uniforms (...); of data, some drawn."""
         if self.data is not None:
             return self.data[np.minimum((uniforms * len(self.data)).astype(np.int64), len(self.data) - 1)]
         n, least = normals.shape[-1], self.smallest / self.radius

@@ -33,6 +33,7 @@ from sweeps.frames.active import TOLERANCE, frame, rank_of
 from sweeps.frames.frame_algorithm import first_inside, frame_algorithm
 
 Method = Literal["canonical", "facet", "iterative", "constrained"]
+METHODS: tuple[Method, ...] = get_args(Method)
 RANGE = 1e-6
 """Outputs that far off, compared with |w_i| |x| + |alpha_i| + y_i, are not in the layer's range; float32 is nearer."""
 TIGHT, EXACT = 1e-6, 1e-12

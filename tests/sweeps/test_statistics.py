@@ -40,6 +40,10 @@ EXAMPLES: dict[str, dict] = {
         "axes": {"width": [8, 12], "angle": [0.5, 1.0, 2.0], "bias_variance": [0.0, 0.5]},
         "fixed": {"depth": 3, "layers": 4, "joins": 2},
     },
+    "frames": {
+        "axes": {"rows": ["sphere", "gaussian", "icosahedron"], "bias": [-0.5, 0.0], "domain": ["ball", "sphere"]},
+        "fixed": {"n": 3, "redundancy": 4.0, "samples": 300, "points": 50, "reconstructed": 3, "listed": 2},
+    },
     "injectivity": {
         "axes": {"answer": ["count", "decision", "census"], "rows": ["gaussian", "sparse"]},
         "fixed": {"n": 3, "alpha": 4.0},

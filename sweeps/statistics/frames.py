@@ -1,0 +1,356 @@
+"""A ReLU layer with a bias on a bounded domain: how much bias its rows bear, what is lost, and getting the input back.
+
+The layer is ReLU(<w_i, x> - b_i). It is alpha-rectifying on K, and then injective there, if the rows active at x span
+for every x of K. Which bias each row bears is estimated in two ways: by the facets of the rows' convex hull, exactly,
+and by sampled directions, from above; see sweeps.frames. Biases of these estimates are of rows of length 1.
+Haider, Ehler, Balazs, "Convex geometry of ReLU-layers, injectivity on the ball and local reconstruction", ICML 2023
+(arXiv 2307.09672); "Injectivity of ReLU-layers: Perspectives from Frame Theory" (arXiv 2406.15856).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sweeps import progress
+from sweeps.errors import OutsideError
+from sweeps.frames import cells, facets, pairs, rows, trained_rows
+from sweeps.frames.active import active
+from sweeps.frames.bounds import exact_bias
+from sweeps.frames.domain import Domain
+from sweeps.frames.polytope import covering_radius
+from sweeps.frames.reconstruction import METHODS, reconstructed
+from sweeps.frames.sampled import chunk, sampled_bias
+from sweeps.inputs import files
+from sweeps.statistic import Dim, Networks, Outcome, Points, Statistic, by_point
+from sweeps.statistics._frames import GENERAL, POLYTOPES, UNIT, FramesParameters
+from sweeps.theory import frames as theory
+from sweeps.theory.injectivity import wendel
+from sweeps.witness import Witness
+
+POINTS, RADII, DIRECTIONS = 2**24, 2**24 + 1, 2**25
+TOLERANCE, ITERATIONS = 1e-10, 10_000
+RECOVERED = 1e-6  # relative error
+ROUNDING = 1e-9
+
+
+class Layer(NamedTuple):
+    """One draw, and what is estimated of it: NaN or None where it is not."""
+
+    W: np.ndarray
+    domain: Domain
+    facets: np.ndarray | None
+    polytope: np.ndarray
+    """Biases of rows of length 1, (m,); as the next two."""
+    sampled: np.ndarray
+    certified: np.ndarray
+    covering_radius: float
+    """Of the directions sampled."""
+    bias: np.ndarray
+    """Of the layer, in units of W x; (m,)."""
+
+
+def _layer(p: FramesParameters, W: np.ndarray, network: Networks, device: str) -> Layer:
+    lengths, domain = np.linalg.norm(W, axis=1), p.the_domain()
+    unit, unknown = W / lengths[:, None], np.full(len(W), np.nan)
+    found, polytope = _facets(p, unit, domain), unknown
+    if found is not None:
+        polytope = exact_bias(unit, domain, found)
+    sampled, certified, radius = unknown, unknown, np.nan
+    if p.by_samples:
+        directions = _directions(p, network, domain)
+        of_directions = sampled_bias(unit, directions, general=p.rows in GENERAL, device=device)
+        sampled = domain.scaled(of_directions)
+        if p.certify:
+            radius = _covering_radius(p, network, domain)
+            certified = domain.scaled(_lowered(of_directions, radius, domain))
+    base = {"zero": np.zeros(len(W)), "polytope": polytope * lengths, "sampled": sampled * lengths}[p.bias_from]
+    bias = base + p.bias * (1.0 if p.bias_from == "zero" else lengths)
+    return Layer(W, domain, found, polytope, sampled, certified, radius, bias)
+
+
+def _facets(p: FramesParameters, unit: np.ndarray, domain: Domain) -> np.ndarray | None:
+    if not p.by_polytope:
+        return None
+    try:
+        return facets.facets(unit, positive=domain.positive)
+    except OutsideError:
+        return None
+
+
+def _directions(p: FramesParameters, network: Networks, domain: Domain) -> Iterator[np.ndarray]:
+    """Chunks (k, n) of directions, or of the data."""
+    size = chunk(p.m, p.n)
+    if domain.data is not None:
+        yield from np.array_split(domain.shrunk, -(-len(domain.data) // size))
+        return
+    for i, start in enumerate(range(0, p.samples, size)):
+        progress.tell(start / p.samples)
+        yield domain.directions(network.normals(DIRECTIONS + i, min(size, p.samples - start), p.n)[0])
+
+
+def _lowered(of_directions: np.ndarray, radius: float, domain: Domain) -> np.ndarray:
+    """What is certain: inner products with rows fall by no more than the distance, and to -1 for directions."""
+    return of_directions if domain.data is not None else np.maximum(of_directions - radius, -1)
+
+
+def _covering_radius(p: FramesParameters, network: Networks, domain: Domain) -> float:
+    if domain.data is not None:
+        return 0.0
+    directions = np.concatenate(list(_directions(p, network, domain)))
+    return covering_radius(directions, positive=domain.positive)
+
+
+def _estimates(p: FramesParameters, layer: Layer) -> dict[str, Any]:
+    polytope, sampled, gap = layer.polytope, layer.sampled, layer.sampled - layer.polytope
+    return {
+        "inside": float(layer.facets is not None) if p.by_polytope else np.nan,
+        "facets": np.nan if layer.facets is None else len(layer.facets),
+        **_summary("polytope", polytope, p.listed),
+        **_summary("sampled", sampled, p.listed),
+        "gap": gap.mean(),
+        "gap_min": sampled.min() - polytope.min(),
+        "certified_mean": layer.certified.mean(),
+        "certified_min": layer.certified.min(),
+        "covering_radius": layer.covering_radius,
+    }
+
+
+def _summary(name: str, bias: np.ndarray, listed: int) -> dict[str, Any]:
+    allowed = np.where(np.isnan(bias), np.nan, bias >= -ROUNDING).mean()
+    return {
+        f"{name}_bias": bias[:listed],
+        f"{name}_mean": bias.mean(),
+        f"{name}_min": bias.min(),
+        f"{name}_zero_allowed": allowed,
+    }
+
+
+def _points(p: FramesParameters, network: Networks, domain: Domain) -> np.ndarray:
+    """Inputs (points, n) drawn from the domain."""
+    uniforms = (network.words(RADII, p.points)[0] + 0.5) / 2.0**32
+    return domain.points(network.normals(POINTS, p.points, p.n)[0], uniforms)
+
+
+def _decided(p: FramesParameters, layer: Layer, few: np.ndarray) -> dict[str, Any]:
+    """Whether active rows span everywhere; `few` (k, n) are inputs where they do not."""
+    fewest, spans, at = np.nan, np.nan, few[:10]
+    if p.is_decided and layer.domain.data is not None:
+        everywhere = active(layer.W, layer.bias, layer.domain.data)
+        fewest, spans = everywhere.count.min(), float(everywhere.rank.min() == p.n)
+    elif p.is_decided:
+        fewest, x = _fewest(layer)
+        spans, at = float(fewest >= p.n), np.concatenate([x[None], at]) if fewest < p.n else at
+    elif len(few):
+        spans = 0.0
+    elif _is_below(layer, layer.polytope) or _is_below(layer, layer.certified):
+        spans = 1.0
+    return {"fewest_active": fewest, "rectifying": spans, "injective": _injective(layer, spans, at)}
+
+
+def _fewest(layer: Layer) -> tuple[int, np.ndarray]:
+    lengths = np.linalg.norm(layer.W, axis=1)
+    return cells.fewest_active(layer.W / lengths[:, None], layer.bias / lengths, layer.domain)
+
+
+def _is_below(layer: Layer, unit: np.ndarray) -> bool:
+    return bool(np.all(layer.bias <= unit * np.linalg.norm(layer.W, axis=1)))
+
+
+def _injective(layer: Layer, spans: float, few: np.ndarray) -> float:
+    """1 where that is certain, 0 with two inputs in hand that have one output, else undefined."""
+    if layer.domain.data is not None:
+        inputs = np.unique(layer.domain.data, axis=0)
+        outputs = np.maximum(inputs @ layer.W.T - layer.bias, 0)
+        return float(len(np.unique(outputs, axis=0)) == len(inputs))
+    if spans == 1:
+        return 1.0
+    return 0.0 if _pair(layer, few) is not None else np.nan
+
+
+def _pair(layer: Layer, few: np.ndarray) -> Witness | None:
+    found = (pairs.pair(layer.W, layer.bias, layer.domain, x) for x in few)
+    return next((pair for pair in found if pair is not None), None)
+
+
+def _reconstruction(p: FramesParameters, layer: Layer, inputs: np.ndarray) -> dict[str, float]:
+    found = dict[str, float]()
+    outputs = np.maximum(inputs @ layer.W.T - layer.bias, 0)
+    for method in METHODS:
+        error, taken = np.full(1, np.nan), np.full(1, np.nan)
+        if len(inputs) and (method != "facet" or layer.facets is not None):
+            x, taken = reconstructed(layer.W, layer.bias, outputs, method, layer.facets, TOLERANCE, ITERATIONS)
+            error = np.linalg.norm(x - inputs, axis=1) / np.linalg.norm(inputs, axis=1)
+        known = error[~np.isnan(error)]
+        found[f"error_{method}"] = known.mean() if len(known) else np.nan
+        found[f"recovered_{method}"] = (error <= RECOVERED).mean() if np.isfinite(taken).all() else np.nan
+        found[f"iterations_{method}"] = taken.mean()
+    return {name: value for name, value in found.items() if name in _NAMES}
+
+
+def _one(p: FramesParameters, W: np.ndarray, network: Networks, device: str) -> dict[str, Any]:
+    nothing = {o.name: np.full(p.listed, np.nan) if o.dims else np.nan for o in OUTCOMES}
+    if np.isnan(W).any():  # its training diverged
+        return nothing
+    layer = _layer(p, W, network, device)
+    if np.isnan(layer.bias).any():  # it is counted from an estimate that there is not
+        return nothing | _estimates(p, layer)
+    inputs = _points(p, network, layer.domain)
+    at = active(W, layer.bias, inputs)
+    spanning = at.rank == p.n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        condition = (at.largest / at.smallest)[spanning]
+    return {
+        **_estimates(p, layer),
+        **_decided(p, layer, inputs[~spanning]),
+        **_reconstruction(p, layer, inputs[: p.reconstructed]),
+        "active": at.count.mean(),
+        "active_min": at.count.min(),
+        "too_few": 1 - spanning.mean(),
+        "lost": (p.n - at.rank).mean(),
+        "lost_max": (p.n - at.rank).max(),
+        "frame_min": at.smallest.min(),
+        "frame_max": at.largest.max(),
+        "condition": condition.mean() if len(condition) else np.nan,
+        "condition_max": condition.max() if len(condition) else np.nan,
+        "lower_lipschitz": np.sqrt(at.smallest.min()),
+        "upper_lipschitz": np.linalg.norm(W, 2),
+    }
+
+
+def _sample(networks: Networks, device: str) -> dict[str, np.ndarray]:
+    drawn = _draw(networks, device)
+    found = [
+        _one(FramesParameters(**networks.points.point(i)), drawn[i], _alone(networks, i), device)
+        for i in range(len(networks))
+    ]
+    return {o.name: np.stack([np.asarray(one[o.name], dtype=np.float64) for one in found]) for o in OUTCOMES}
+
+
+def _alone(networks: Networks, i: int) -> Networks:
+    """The run of one of the networks."""
+    which = np.array([i])
+    return Networks(networks.points.take(which), networks.keys[which], networks.draws[which], networks.first_tensor)
+
+
+def _draw(networks: Networks, device: str) -> np.ndarray:
+    p = FramesParameters(**networks.points.point(0))
+    if p.rows == "trained":
+        return trained_rows.trained(networks, p.m, p.trained_on, p.side, p.steps, device)
+    return rows.draw(networks, p.rows, p.m, p.n, files.load(p.matrix) if p.matrix else None)
+
+
+def _witness(networks: Networks) -> Witness | None:
+    p = FramesParameters(**networks.points.point(0))
+    layer = _layer(p, _draw(networks, "cpu")[0], networks, "cpu")
+    if layer.domain.data is not None or np.isnan(layer.bias).any():
+        return None
+    inputs = _points(p, networks, layer.domain)
+    few = inputs[active(layer.W, layer.bias, inputs).rank < p.n][:10]
+    if p.is_decided:
+        fewest, x = _fewest(layer)
+        few = np.concatenate([x[None], few]) if fewest < p.n else few
+    return _pair(layer, few)
+
+
+def _theory(p: FramesParameters) -> dict[str, float]:
+    found: dict[str, float] = dict.fromkeys(("inside", "facets", "polytope_min", "active", "too_few", "lost"), np.nan)
+    if p.rows in POLYTOPES and p.by_polytope and p.domain in ("sphere", "ball", "donut"):
+        found["polytope_min"] = float(p.the_domain().scaled(np.array(theory.polytope_bias(p.rows, p.n))))
+    if p.rows in ("gaussian", "sphere", "orthogonal") and p.by_polytope and p.domain != "nonnegative":
+        found["inside"] = wendel(p.m, p.n)
+        found["facets"] = facets.expected_facets(p.n, p.m) if p.rows != "orthogonal" else np.nan
+    if p.bias_from == "zero" and (p.rows == "gaussian" or p.rows in UNIT):
+        found |= _active_theory(p)
+    return found
+
+
+def _active_theory(p: FramesParameters) -> dict[str, float]:
+    domain = p.the_domain()
+    if domain.data is not None:
+        lengths = np.linalg.norm(domain.data, axis=1)
+        weights = np.full(len(lengths), 1 / len(lengths))
+    else:
+        lengths, weights = theory.radii(p.n, p.bias, domain.smallest, domain.radius)
+    expected = theory.active(p.m, p.n, p.bias, lengths, weights, gaussian=p.rows == "gaussian")
+    if p.rows in ("gaussian", "sphere"):
+        return expected._asdict()
+    turned = p.rows == "orthogonal" or p.domain in ("sphere", "ball", "donut")
+    return {"active": expected.active} if turned else {}
+
+
+def _exact(points: Points) -> dict[str, Any]:
+    """The mean number of facets is that of the draws in which 0 is inside, so of all only where it always is."""
+    sure = [_theory(FramesParameters(**points.point(i)))["inside"] > 1 - 1e-9 for i in range(len(points))]
+    return {"facets": np.array(sure)} | dict.fromkeys(("inside", "polytope_min", "active", "too_few", "lost"), True)
+
+
+def _cost(p: FramesParameters) -> float:
+    return 1e-3
+
+
+def _memory(p: FramesParameters) -> int:
+    return 64 * p.m * p.n
+
+
+def _lane(p: FramesParameters) -> int:
+    """Networks are trained together, and then looked at one by one."""
+    return trained_rows.lane(p.m, p.trained_on, p.side, p.steps) if p.rows == "trained" else 1
+
+
+_ROW = (Dim("row", "listed", "row of W"),)
+OUTCOMES = (
+    Outcome("inside", "0 is inside the convex hull of the rows, or their cone holds x >= 0", kind="proportion"),
+    Outcome("facets", "facets of the rows' convex hull", kind="count"),
+    Outcome("polytope_bias", "bias that a row bears, by facets", dims=_ROW),
+    Outcome("polytope_mean", "mean over rows of the bias by facets"),
+    Outcome("polytope_min", "smallest bias by facets"),
+    Outcome("polytope_zero_allowed", "share of rows whose bias by facets is not negative"),
+    Outcome("sampled_bias", "bias that a row bears, by sampling", dims=_ROW),
+    Outcome("sampled_mean", "mean over rows of the sampled bias"),
+    Outcome("sampled_min", "smallest sampled bias: the largest bias common to all rows"),
+    Outcome("sampled_zero_allowed", "share of rows whose sampled bias is not negative"),
+    Outcome("gap", "mean over rows of the sampled bias less that by facets"),
+    Outcome("gap_min", "smallest sampled bias less the smallest by facets"),
+    Outcome("certified_mean", "mean over rows of the certified sampled bias"),
+    Outcome("certified_min", "smallest certified sampled bias"),
+    Outcome("covering_radius", "covering radius of the sampled directions"),
+    Outcome("active", "active rows, mean over inputs"),
+    Outcome("active_min", "active rows, fewest at the inputs drawn", kind="count"),
+    Outcome("too_few", "share of inputs whose active rows do not span"),
+    Outcome("lost", "dimensions that active rows do not span, mean over inputs"),
+    Outcome("lost_max", "dimensions that active rows do not span, most at the inputs drawn", kind="count"),
+    Outcome("fewest_active", "active rows, fewest anywhere on the domain", kind="count"),
+    Outcome("rectifying", "active rows span everywhere on the domain", kind="proportion"),
+    Outcome("injective", "layer is injective on the domain", kind="proportion"),
+    Outcome("frame_min", "smallest lower frame bound A of active rows at the inputs drawn"),
+    Outcome("frame_max", "largest upper frame bound B of active rows at the inputs drawn"),
+    Outcome("condition", "B/A of active rows, mean over inputs where they span"),
+    Outcome("condition_max", "B/A of active rows, largest where they span"),
+    Outcome("lower_lipschitz", "smallest singular value of active rows at the inputs drawn"),
+    Outcome("upper_lipschitz", "largest singular value of W"),
+    *(Outcome(f"error_{method}", f"relative error of reconstruction, {method}") for method in METHODS),
+    *(Outcome(f"recovered_{method}", f"share of inputs reconstructed, {method}") for method in METHODS),
+    *(Outcome(f"iterations_{method}", f"iterations of reconstruction, {method}") for method in METHODS[2:]),
+)
+_NAMES = frozenset(o.name for o in OUTCOMES)
+
+STATISTIC = Statistic(
+    name="frames",
+    summary="Bias that the rows of a ReLU layer bear on a bounded domain, what is lost, and reconstruction",
+    source="Haider, Ehler, Balazs, ICML 2023 (arXiv 2307.09672); arXiv 2406.15856",
+    parameters=FramesParameters,
+    shape=frozenset(FramesParameters.model_fields) - {"bias"},
+    outcomes=OUTCOMES,
+    sample=_sample,
+    cost=_cost,
+    memory=_memory,
+    lane=_lane,
+    theory=by_point(_theory, FramesParameters),
+    exact=_exact,
+    theory_note="Wendel's theorem, the mean number of facets, binomial numbers of active rows, known polytopes",
+    realised={"redundancy": lambda p: p.m / p.n},
+    witness=_witness,
+)
