@@ -113,7 +113,7 @@ def _around(layer: Conv2d) -> list[int]:
         added = [d * (side - 1) for d, side in zip(layer.dilation, layer.kernel_size, strict=True)]
         both = [(total // 2, total - total // 2) for total in added]
     else:
-        both = [(0, 0)] * 2 if layer.padding == "valid" else [(p, p) for p in layer.padding]
+        both = [(0, 0)] * 2 if isinstance(layer.padding, str) else [(side, side) for side in layer.padding]
     return [*both[1], *both[0]]
 
 

@@ -53,10 +53,9 @@ def draw(networks: Networks, law: Law, m: int, n: int, matrix: np.ndarray | None
         case "orthogonal":
             return row_laws.orthogonal(networks, m, n)
         case "file":
-            if matrix is None or matrix.shape[1] != n or len(matrix) < m:
-                raise ValueError(
-                    f"rows of a file need a matrix of at least {m} rows and {n} columns, got {np.shape(matrix)}"
-                )
+            held = (0, n) if matrix is None else matrix.shape
+            if matrix is None or held[0] < m or held[1] != n:
+                raise ValueError(f"m = {m} rows of n = {n} entries are asked for, and the file has {held}")
             return row_laws.subset(networks, m, matrix)
     raise unknown("law of rows", law, ("gaussian", "sphere", "orthogonal", *POLYTOPES, "file"))
 

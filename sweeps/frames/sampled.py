@@ -231,7 +231,7 @@ def _extends(row, basis, rank):
     for c in range(len(row)):
         new[c] = row[c]
     before, length = np.inf, 1.0
-    while 2 * length < before:  # once more where much cancelled
+    while 10 * length < before:  # once more where much cancelled
         before = length
         for j in range(rank):
             _project_out(new, basis[j])

@@ -91,9 +91,9 @@ def test_polytopes_are_the_same_for_every_network():
     ("law", "matrix", "message"),
     [
         ("cross", None, "a cross in 3 dimensions has 6 vertices, and m is 7"),
-        ("file", None, r"a matrix of at least 7 rows and 3 columns, got \(\)"),
-        ("file", np.ones((9, 4)), r"got \(9, 4\)"),
-        ("file", np.ones((6, 3)), r"got \(6, 3\)"),
+        ("file", None, r"m = 7 rows of n = 3 entries are asked for, and the file has \(0, 3\)"),
+        ("file", np.ones((9, 4)), r"has \(9, 4\)"),
+        ("file", np.ones((6, 3)), r"has \(6, 3\)"),
         ("trained", None, "unknown law of rows 'trained'"),
     ],
 )
