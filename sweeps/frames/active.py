@@ -13,10 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sweeps.compiled import compiled
+
 TOLERANCE = 1e-9
 """Rows of length 1 with singular values that small, compared with the largest, depend on one another."""
 CLEAR = 1e-8
 """Eigenvalues of a Gram matrix above that, compared with the largest, are good to seven digits or so."""
+
+
+SMALL, MANY = 32, 1024
+"""Inputs up to which Gram matrices of so many points are made in one go, with less ado a point."""
 
 
 class Active(NamedTuple):
@@ -32,7 +38,8 @@ class Active(NamedTuple):
 
 def active(W: np.ndarray, alpha: np.ndarray, points: np.ndarray) -> Active:
     """The active rows of the layer W, float64 (m, n), alpha (m,) at `points` (k, n)."""
-    found = [_at(W, alpha, x) for x in points]
+    few = W.shape[1] <= SMALL
+    found = _together(W, alpha, points) if few else [_at(W, alpha, x) for x in points]
     count, rank, smallest, largest = np.array(found, np.float64).reshape(-1, 4).T
     return Active(count.astype(np.int64), rank.astype(np.int64), smallest, largest)
 
@@ -40,6 +47,38 @@ def active(W: np.ndarray, alpha: np.ndarray, points: np.ndarray) -> Active:
 def _at(W: np.ndarray, alpha: np.ndarray, x: np.ndarray) -> tuple[int, int, float, float]:
     rows = W[W @ x > alpha]
     return len(rows), *frame(rows)
+
+
+def _together(W: np.ndarray, alpha: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(k, 4), as `_at` of every point: from the Gram matrices of many where these tell, else one by one."""
+    n, found = W.shape[1], np.empty((len(points), 4))
+    for start in range(0, len(points), MANY):
+        some = points[start : start + MANY]
+        counts, grams = _grams(W, alpha, some)
+        values = np.linalg.eigvalsh(grams)
+        here = found[start : start + MANY]
+        here[:] = np.stack([counts, np.full(len(some), n), values[:, 0], values[:, -1]], axis=1)
+        for i in np.flatnonzero((counts < n) | (values[:, 0] <= CLEAR * values[:, -1])):
+            here[i] = _at(W, alpha, some[i])
+    return found
+
+
+@compiled
+def _grams(W, alpha, points):
+    """How many rows are active at every point, and the lower half of their Gram matrices (k, n, n)."""
+    m, n = W.shape
+    counts, grams = np.zeros(len(points), np.int64), np.zeros((len(points), n, n))
+    for k in range(len(points)):
+        for i in range(m):
+            height = 0.0
+            for c in range(n):
+                height += W[i, c] * points[k, c]
+            if height > alpha[i]:
+                counts[k] += 1
+                for c in range(n):
+                    for d in range(c + 1):
+                        grams[k, c, d] += W[i, c] * W[i, d]
+    return counts, grams
 
 
 def frame(rows: np.ndarray) -> tuple[int, float, float]:

@@ -25,9 +25,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError, KDTree
+from scipy.spatial import ConvexHull, KDTree, QhullError
 from scipy.special import betainc, betaln
 
 from sweeps.compiled import compiled
@@ -44,6 +45,7 @@ FLAT = 1e-11
 CHUNK = 1 << 14
 
 
+@lru_cache(maxsize=1024)
 def expected_facets(n: int, m: float) -> float:
     """Mean number of facets of the hull of m independent points, uniform on the sphere in R^n; inf from 1e308."""
     if n == 1:

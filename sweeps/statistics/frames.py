@@ -138,7 +138,8 @@ def _decided(p: FramesParameters, layer: Layer, few: np.ndarray) -> dict[str, An
     """Whether active rows span everywhere; `few` (k, n) are inputs where they do not."""
     fewest, spans, at = np.nan, np.nan, few[:10]
     if p.is_decided and layer.domain.data is not None:
-        everywhere = active(layer.W, layer.bias, layer.domain.data)
+        slack = ROUNDING * layer.domain.largest * np.linalg.norm(layer.W, axis=1)
+        everywhere = active(layer.W, layer.bias - slack, layer.domain.data)  # with equality, as by definition
         fewest, spans = everywhere.count.min(), float(everywhere.rank.min() == p.n)
     elif p.is_decided:
         fewest, x = _fewest(layer)
