@@ -82,7 +82,7 @@ def _found(rows: np.ndarray, bias: np.ndarray | float, domain: Domain, above: in
     if count == above:
         return above, point
     x = domain.radius * _centred(_beside(point, subset[:size], cut), cut)
-    return int((rows @ x > bias).sum()), x
+    return min(count, int((rows @ x > bias).sum())), x
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class _Cut:
     @staticmethod
     def of(rows: np.ndarray, bias: np.ndarray, domain: Domain) -> _Cut:
         m, n = rows.shape
-        lowered = np.clip(bias / domain.radius, -2, 2) - LOWERED * np.random.default_rng(0).uniform(1, 2, m)
+        lowered = np.clip(bias / domain.radius, -2, 2)
+        if n > 1 or domain.smallest < domain.radius:  # of two points there is no beside
+            lowered = lowered - LOWERED * np.random.default_rng(0).uniform(1, 2, m)
         walls = np.eye(n) if domain.positive else np.zeros((0, n))
         bounds = np.concatenate([lowered, np.zeros(len(walls))])
         return _Cut(np.concatenate([rows, walls]), bounds, m, domain.smallest / domain.radius)
@@ -144,7 +146,7 @@ def _centred(x: np.ndarray, cut: _Cut) -> np.ndarray:
     sides = np.where(cut.normals @ x > cut.bias, 1.0, -1.0)
     normals, bias = sides[:, None] * cut.normals, sides * cut.bias
     value = _barrier(x, normals, bias, cut)
-    for _ in range(STEPS):
+    for _ in range(STEPS if value < math.inf else 0):
         step, slope = _newton(x, normals, bias, cut)
         for shrink in 0.5 ** np.arange(40):
             tried = cut.onto(x + shrink * step)
@@ -168,7 +170,8 @@ def _barrier(x: np.ndarray, normals: np.ndarray, bias: np.ndarray, cut: _Cut) ->
 def _newton(x: np.ndarray, normals: np.ndarray, bias: np.ndarray, cut: _Cut) -> tuple[np.ndarray, float]:
     """The step and the slope along it; what is not convex in the barrier of the inner sphere is left out."""
     scaled = normals / (normals @ x - bias)[:, None]
-    slope, curve = -scaled.sum(axis=0), scaled.T @ scaled + np.eye(len(x))
+    slope, curve = -scaled.sum(axis=0), scaled.T @ scaled
+    curve += (1 + 1e-15 * np.trace(curve)) * np.eye(len(x))  # never singular, even in a corner
     for room, sign in zip(cut.borders(x), (1, -1), strict=False):
         border = 2 * x / room
         slope, curve = slope + sign * border, curve + np.outer(border, border) + (sign > 0) * 2 / room * np.eye(len(x))

@@ -40,7 +40,7 @@ def pair(W: np.ndarray, alpha: np.ndarray | float, domain: Domain, x: np.ndarray
         return None
     on = W @ x > alpha
     null = _null_space(W[on], len(x))
-    if domain.kind == "sphere":
+    if domain.smallest == domain.radius:
         ends = _on_sphere(W[~on], alpha[~on], x, null)
     else:
         ends = _on_lines(W[~on], alpha[~on], x, null, domain)
@@ -60,7 +60,7 @@ def _contains(domain: Domain, x: np.ndarray) -> bool:
 
 
 def _null_space(rows: np.ndarray, n: int) -> np.ndarray:
-    """An orthonormal basis (d, n) of what is orthogonal to all rows; a row within TOLERANCE of a subspace lies in it."""
+    """An orthonormal basis (d, n) of what is orthogonal to the rows; within TOLERANCE of a subspace they lie in it."""
     rows = rows[rows.any(axis=1)]
     if not len(rows):
         return np.eye(n)
