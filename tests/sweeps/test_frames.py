@@ -48,8 +48,12 @@ class TestTheory:
     @pytest.mark.parametrize("rows", ["gaussian", "sphere"])
     @pytest.mark.parametrize(
         "domain",
-        [{"domain": "sphere", "radius": 2.0}, {"domain": "ball"}, {"domain": "donut", "inner": 0.5}]
-        + [{"domain": "nonnegative"}],
+        [
+            {"domain": "sphere", "radius": 2.0},
+            {"domain": "ball"},
+            {"domain": "donut", "inner": 0.5},
+            {"domain": "nonnegative"},
+        ],
     )
     def test_active_rows_are_binomial(self, rows: str, domain: dict) -> None:
         values = {"n": 4, "redundancy": 2.5, "rows": rows, "bias": 0.1, "points": 40, **domain, **SMALL}
@@ -88,8 +92,12 @@ class TestTheory:
 class TestBias:
     @pytest.mark.parametrize(
         ("rows", "domain", "radius", "want"),
-        [("simplex", "sphere", 1.0, -1 / math.sqrt(3)), ("simplex", "ball", 2.0, -2 / math.sqrt(3))]
-        + [("icosahedron", "sphere", 3.0, 3 / math.sqrt(5)), ("icosahedron", "ball", 3.0, 0.0)],
+        [
+            ("simplex", "sphere", 1.0, -1 / math.sqrt(3)),
+            ("simplex", "ball", 2.0, -2 / math.sqrt(3)),
+            ("icosahedron", "sphere", 3.0, 3 / math.sqrt(5)),
+            ("icosahedron", "ball", 3.0, 0.0),
+        ],
     )
     def test_polytopes_by_both_estimates(self, rows: str, domain: str, radius: float, want: float) -> None:
         values = {"n": 3, "rows": rows, "domain": domain, "radius": radius, "samples": 20_000, "certify": True}
