@@ -100,14 +100,15 @@ class FramesParameters(Parameters):
         return self.estimates in ("both", "sampled")
 
     @property
-    def is_decided(self) -> bool:
-        """Whether the fewest active rows are found: of all data, else of rows in general position."""
-        return self.decide and (self.domain == "data" or self.rows in GENERAL)
-
-    @property
     def side(self) -> int:
         """Of trained filters."""
         return math.isqrt(self.n // labelled.shape(self.trained_on, "")[0])
+
+    @property
+    def covering_facets(self) -> float:
+        """Facets of the hull of the directions sampled, which their covering radius is found from."""
+        mirrored = 2.0**self.n if self.domain == "nonnegative" else 1.0
+        return facets.expected_facets(self.n, max(self.samples, self.n) * mirrored) / mirrored
 
     def the_domain(self) -> Domain:
         data = np.asarray(files.load(self.inputs), dtype=np.float64) if self.inputs else None
@@ -169,7 +170,7 @@ class FramesParameters(Parameters):
             raise ValueError("certify is of the sampled estimate; leave it out, or make estimates sampled or both")
         if self.certify and self.domain != "data":
             self._check_covering()
-        if self.is_decided and self.domain != "data" and (took := cells.seconds(self.m, self.n, self.domain)) > LONGEST:
+        if self.decide and self.domain != "data" and (took := cells.seconds(self.m, self.n, self.domain)) > LONGEST:
             raise ValueError(
                 f"the fewest active rows of m = {self.m} at n = {self.n} would take some {took:.2g} s a draw, above "
                 f"{LONGEST:g}; use decide = false, or a smaller layer"
@@ -186,9 +187,7 @@ class FramesParameters(Parameters):
             )
 
     def _check_covering(self) -> None:
-        mirrored = 2.0**self.n if self.domain == "nonnegative" else 1
-        expected = facets.expected_facets(self.n, max(self.samples, self.n) * mirrored) / mirrored
-        if expected > facets.MOST:
+        if (expected := self.covering_facets) > facets.MOST:
             raise ValueError(
                 f"the covering radius of {self.samples} directions at n {self.n} takes some {expected:.2g} facets, "
                 f"more than {facets.MOST:.0e}; use certify = false or fewer samples"

@@ -9,6 +9,7 @@ Haider, Ehler, Balazs, "Convex geometry of ReLU-layers, injectivity on the ball 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from sweeps.witness import Witness
 
 POINTS, RADII, DIRECTIONS = 2**24, 2**24 + 1, 2**25
 TOLERANCE, ITERATIONS = 1e-10, 10_000
+TRIED = 10  # inputs from which two with one output are looked for
 RECOVERED = 1e-6  # relative error
 ROUNDING = 1e-9
 
@@ -136,28 +138,30 @@ def _points(p: FramesParameters, network: Networks, domain: Domain) -> np.ndarra
 
 def _decided(p: FramesParameters, layer: Layer, few: np.ndarray) -> dict[str, Any]:
     """Whether active rows span everywhere; `few` (k, n) are inputs where they do not."""
-    fewest, spans, at = np.nan, np.nan, few[:10]
-    if p.is_decided and layer.domain.data is not None:
+    at, fewest, spans = few[:TRIED], np.nan, 0.0 if len(few) else _certainty(layer)
+    if p.decide and layer.domain.data is not None:
         slack = ROUNDING * layer.domain.largest * np.linalg.norm(layer.W, axis=1)
         everywhere = active(layer.W, layer.bias - slack, layer.domain.data)  # with equality, as by definition
         fewest, spans = everywhere.count.min(), float(everywhere.rank.min() == p.n)
-    elif p.is_decided:
+    elif p.decide:
         fewest, x = _fewest(layer)
-        spans, at = float(fewest >= p.n), np.concatenate([x[None], at]) if fewest < p.n else at
-    elif len(few):
-        spans = 0.0
-    elif _is_below(layer, layer.polytope) or _is_below(layer, layer.certified):
-        spans = 1.0
+        if fewest < p.n:
+            at, spans = np.concatenate([x[None], at]), 0.0
+        elif p.rows in GENERAL:
+            spans = 1.0
     return {"fewest_active": fewest, "rectifying": spans, "injective": _injective(layer, spans, at)}
+
+
+def _certainty(layer: Layer) -> float:
+    """1 where an estimate proves that active rows span everywhere, else NaN."""
+    lengths = np.linalg.norm(layer.W, axis=1)
+    proven = (np.all(layer.bias <= unit * lengths) for unit in (layer.polytope, layer.certified))
+    return 1.0 if any(proven) else np.nan
 
 
 def _fewest(layer: Layer) -> tuple[int, np.ndarray]:
     lengths = np.linalg.norm(layer.W, axis=1)
     return cells.fewest_active(layer.W / lengths[:, None], layer.bias / lengths, layer.domain)
-
-
-def _is_below(layer: Layer, unit: np.ndarray) -> bool:
-    return bool(np.all(layer.bias <= unit * np.linalg.norm(layer.W, axis=1)))
 
 
 def _injective(layer: Layer, spans: float, few: np.ndarray) -> float:
@@ -249,8 +253,8 @@ def _witness(networks: Networks) -> Witness | None:
     if layer.domain.data is not None or np.isnan(layer.bias).any():
         return None
     inputs = _points(p, networks, layer.domain)
-    few = inputs[active(layer.W, layer.bias, inputs).rank < p.n][:10]
-    if p.is_decided:
+    few = inputs[active(layer.W, layer.bias, inputs).rank < p.n][:TRIED]
+    if p.decide:
         fewest, x = _fewest(layer)
         few = np.concatenate([x[None], few]) if fewest < p.n else few
     return _pair(layer, few)
@@ -289,11 +293,35 @@ def _exact(points: Points) -> dict[str, Any]:
 
 
 def _cost(p: FramesParameters) -> float:
-    return 1e-3
+    """Fitted to one core of an EPYC that others were using."""
+    m, n = p.m, p.n
+    found = 1e-3 + p.points * (1.5e-5 + 1e-9 * m * n + 4e-10 * n**3)
+    found += p.reconstructed * (5e-4 + 3e-8 * m * n * math.sqrt(n))
+    if p.by_polytope:
+        found += 1e-3 + 1.5e-5 * facets.expected_facets(n, m)
+    if p.by_samples:
+        directions = p.samples if not p.inputs else files.shape(p.inputs)[0]
+        found += directions * (3e-7 + (1e-10 if p.rows in GENERAL else 3e-9) * m * n)
+    if p.certify and not p.inputs:
+        found += 7e-6 * p.covering_facets
+    if p.decide:
+        found += cells.seconds(m, n, p.domain)
+    if p.rows == "trained":
+        found += trained_rows.seconds(m, p.trained_on, p.side, p.steps)
+    return found
 
 
 def _memory(p: FramesParameters) -> int:
-    return 64 * p.m * p.n
+    """Of one layer at a time, and of its training."""
+    directions = min(chunk(p.m, p.n), p.samples) if not p.certify else p.samples
+    found = 24 * p.n * (directions + p.points) + 64 * p.m * p.n
+    if p.by_polytope:
+        found += int(8 * p.n * (p.n + 8) * facets.expected_facets(p.n, p.m))
+    if p.certify and not p.inputs:
+        found += int(64 * p.n * p.covering_facets)
+    if p.rows == "trained":
+        found += trained_rows.memory(p.m, p.trained_on, p.side, p.steps)
+    return found
 
 
 def _lane(p: FramesParameters) -> int:

@@ -85,6 +85,7 @@ def test_a_convolution_is_the_layer_of_its_matrix() -> None:
     found = bias_bounds(layer, "ball", image=(4, 4), samples=300)
     assert found.bias.shape == (48,)
     assert (found.method, found.certified) == ("sampled", False)
+    assert layer.bias is not None
     np.testing.assert_allclose(found.layer, -np.repeat(layer.bias.detach().double().numpy(), 16))
 
 

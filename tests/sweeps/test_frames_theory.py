@@ -71,8 +71,8 @@ def test_active_rows_too_few_and_lost(gaussian: bool) -> None:
         ("icosahedron", 3),
         ("dodecahedron", 3),
         ("24-cell", 4),
-    ,
-     ("600-cell", 4)],
+        ("600-cell", 4),
+    ],
 )
 def test_known_polytopes(law: str, n: int) -> None:
     assert exact(polytope(law, n)).min() == pytest.approx(theory.polytope_bias(law, n), abs=1e-12)

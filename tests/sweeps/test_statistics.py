@@ -42,7 +42,15 @@ EXAMPLES: dict[str, dict] = {
     },
     "frames": {
         "axes": {"rows": ["sphere", "gaussian", "icosahedron"], "bias": [-0.5, 0.0], "domain": ["ball", "sphere"]},
-        "fixed": {"n": 3, "redundancy": 4.0, "samples": 300, "points": 50, "reconstructed": 3, "listed": 2},
+        "fixed": {
+            "n": 3,
+            "redundancy": 4.0,
+            "samples": 300,
+            "points": 50,
+            "reconstructed": 3,
+            "listed": 2,
+            "certify": True,
+        },
     },
     "injectivity": {
         "axes": {"answer": ["count", "decision", "census"], "rows": ["gaussian", "sparse"]},
