@@ -123,7 +123,7 @@ class TestBias:
     def test_the_smallest_sampled_bias_is_never_below_the_exact_one(self) -> None:
         got = measured(40, n=3, redundancy=4.0, domain="sphere", samples=3000, points=1, decide=False)
         known = got["inside"] == 1
-        assert np.all(got["gap_min"][known] >= -1e-12)
+        assert np.all(got["gap_of_smallest"][known] >= -1e-12)
         assert np.isnan(got["gap"][~known]).all()
 
     def test_one_row_may_have_less_than_the_exact_one_gives_it(self, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ class TestInjectivity:
             got = measured(10, **values, bias=-1e-9)
             known = got["inside"] == 1
             assert known.sum() > 7
-            for name, want in (("rectifying", 1), ("injective", 1), ("too_few", 0), ("lost_max", 0)):
+            for name, want in (("rectifying", 1), ("injective", 1), ("too_few", 0), ("most_lost", 0)):
                 assert np.all(got[name][known] == want), (domain, name)
             for method in ("canonical", "facet"):
                 assert np.all(got[f"recovered_{method}"][known] == 1)
@@ -213,7 +213,7 @@ class TestInjectivity:
             got = measured(60, n=3, redundancy=4.0, bias=-0.1, points=300, estimates="none", **domain)
             assert 0 < got["rectifying"].mean() < 1
             assert np.all(got["too_few"][got["rectifying"] == 1] == 0)
-            assert np.all(got["fewest_active"] <= got["active_min"])
+            assert np.all(got["fewest_active"] <= got["fewest_met"])
             if domain["domain"] != "sphere":
                 np.testing.assert_array_equal(got["injective"], got["rectifying"])
 
@@ -259,9 +259,9 @@ class TestInjectivity:
                 n=3, redundancy=5.0).the_domain())  # fmt: skip
             spectra = [np.linalg.svd(W[i][W[i] @ x > -0.2], compute_uv=False) for x in inputs]
             A, B = np.array([(s[-1] ** 2 if len(s) == 3 else 0, s[0] ** 2) for s in spectra]).T
-            assert got["frame_min"][i] == pytest.approx(A.min())
-            assert got["frame_max"][i] == pytest.approx(B.max())
-            assert got["condition_max"][i] == pytest.approx((B / A)[A > 0].max())
+            assert got["frame_lower"][i] == pytest.approx(A.min())
+            assert got["frame_upper"][i] == pytest.approx(B.max())
+            assert got["worst_condition"][i] == pytest.approx((B / A)[A > 0].max())
             assert got["lower_lipschitz"][i] == pytest.approx(math.sqrt(A.min()))
             assert got["upper_lipschitz"][i] == pytest.approx(np.linalg.norm(W[i], 2))
             np.testing.assert_allclose(active(W[i], np.full(15, -0.2), inputs).largest, B)
@@ -274,7 +274,7 @@ class TestRows:
         unit, long = (measured(5, rows=rows, **values) for rows in ("sphere", "gaussian"))
         for name in ("active", "too_few", "sampled_mean", "polytope_min"):
             np.testing.assert_allclose(unit[name], long[name], rtol=1e-12)
-        assert np.all(unit["frame_max"] != long["frame_max"])
+        assert np.all(unit["frame_upper"] != long["frame_upper"])
 
     def test_trained_filters(self) -> None:
         values = {"n": 9, "redundancy": 2.0, "rows": "trained", "steps": 0, "estimates": "sampled", "samples": 200}
