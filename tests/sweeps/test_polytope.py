@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sweeps.errors import OutsideError
-from sweeps.frames.facets import facets, sides
+from sweeps.frames.facets import facets, orthant_sides
 from sweeps.frames.polytope import covering_radius, polytope_bias
 
 GOLDEN = (1 + 5**0.5) / 2
@@ -47,8 +47,8 @@ def projection(limits, target):
 
 def slow(rows, corners, positive):
     bias = np.full(len(rows), np.inf)
-    for corner, normals in zip(corners, sides(rows[corners]), strict=True):
-        limits = np.vstack([normals, np.eye(len(normals))]) if positive else normals
+    for corner, normals in zip(corners, orthant_sides(rows[corners]), strict=True):
+        limits = normals if positive else normals[: len(corner)]
         for i in corner:
             negative = np.linalg.norm(projection(limits, -rows[i]))
             least = min(rows[corner] @ rows[i])
