@@ -4,9 +4,9 @@
 
 Published (Haider, Ehler, Balazs, arXiv 2307.09672, and their code): all facets at a row are merged into one cone, and
 where two of its rows have a negative product the bias is the least product of any of them with a unit vector of the
-cone, a second-order cone program a row in cvxpy. It is written anew here and runs in an environment of its own: that of
-PYTHON, or one made here under the user's cache folder, which the first time installs cvxpy and what it needs.
-The time is for one layer on the sphere, CPU; ours is the best of some rounds and has the hull in it, theirs is given it.
+cone, a second-order cone program a row in cvxpy. It is written anew here and runs in an environment of its own: that
+of PYTHON, or one made here under the user's cache folder, which the first time installs cvxpy and what it needs.
+The time is for one layer on the sphere, CPU; ours is the best of some rounds, hull included, and theirs has no hull.
 """
 
 from __future__ import annotations

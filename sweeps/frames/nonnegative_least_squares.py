@@ -8,9 +8,10 @@ goes toward it as far as weights allow and leaves out what became 0. The taken o
 Gram-Schmidt twice, not as a Gram matrix, whose Cholesky factor would lose generators closer than 1e-8 to dependent.
 Then the part of t in their span and the rest are both exact to rounding, however small.
 
-Where rounding alone made <w, g> positive a generator is passed over until another is taken. Rounding may also make the
-method take and leave out the same ones for ever: after `ROUNDS` times as many rounds as there are generators it gives
-up, and tells |t| for both parts, which bounds them.
+Where rounding alone made <w, g> positive a generator is passed over until another is taken. Rounding could also have
+the method take and leave out the same ones for ever: so it ends once neither |w| is less nor the part in the span more
+than ever before; and after `ROUNDS` times as many rounds as there are generators, telling |t| for both, which bounds
+them.
 
 By Moreau the projection on {x: <x, g_k> <= 0 for all k} is the rest w.
 """
@@ -141,7 +142,8 @@ def projections(generators, targets):
     taken, passed = np.empty(n, np.int64), np.empty(count, np.bool_)
     for pair in range(cones * targets.shape[1]):
         c, t = pair // targets.shape[1], pair % targets.shape[1]
-        lengths[c, t] = rests[c, t] = np.sqrt(dot(targets[c, t], targets[c, t], n))
+        whole = np.sqrt(dot(targets[c, t], targets[c, t], n))
+        lengths[c, t], rests[c, t], most, least = whole, whole, -1.0, np.inf
         rank, start = 0, 0
         _pass_over(passed, taken, 0)
         for _ in range(ROUNDS * count):
@@ -156,10 +158,13 @@ def projections(generators, targets):
             if _step(weights, solution, rank) >= 0:
                 rank, start = _leave(taken, weights, rank, passed)
                 continue
-            k = _steepest(generators[c], rest, passed) if rank < n else -1
+            length, left = np.sqrt(dot(along, along, rank)), np.sqrt(dot(rest, rest, n))
+            further = length > most or left < least
+            k = _steepest(generators[c], rest, passed) if further and rank < n else -1
             if k < 0:
-                lengths[c, t], rests[c, t] = np.sqrt(dot(along, along, rank)), np.sqrt(dot(rest, rest, n))
+                lengths[c, t], rests[c, t] = length, left
                 break
+            most, least = max(most, length), min(least, left)
             passed[k], taken[rank], weights[rank] = True, k, 0.0
             rank, start = rank + 1, rank
     return lengths, rests

@@ -56,6 +56,16 @@ def test_many_are_as_one():
     np.testing.assert_array_equal(np.moveaxis(projections(G, targets), 0, -1), expected)
 
 
+def test_targets_that_are_exact_combinations_of_degenerate_generators_leave_nothing():
+    """Where rounding once had the method go round: normals of a cone, one of them opposite to e_1."""
+    rng = np.random.default_rng(4)
+    for n in (2, 3, 4, 5) * 50:
+        normals = np.unique(np.round(rng.standard_normal((n, n))), axis=0)
+        normals = unit(normals[np.abs(normals).sum(axis=1) > 0])
+        G = np.insert(np.vstack([normals, -np.eye(n)[:1], np.eye(n)]), n, 1, axis=1) * np.sqrt(0.5)
+        assert one(G, np.eye(n + 1)[n]) == pytest.approx((1, 0), abs=1e-14)
+
+
 def test_small_projections_and_small_rests_are_exact():
     G = np.array([[1.0, 0, 0], [0, 1, 0]])
     assert one(G, np.array([1e-9, -0.6, 0.8]))[0] == pytest.approx(1e-9, rel=1e-12)

@@ -95,9 +95,13 @@ def test_in_the_quadrant():
 
 
 @pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("kind", ["uniform", "integers", "signs"])
 @pytest.mark.parametrize(("m", "n"), [(6, 2), (10, 3), (14, 3), (14, 4)])
-def test_against_every_face_of_every_cone(m, n, positive):
+def test_against_every_face_of_every_cone(m, n, kind, positive):
     rows = uniform(n, m, n)
+    if kind != "uniform":
+        whole = np.round(2 * rows) if kind == "integers" else np.sign(rows)
+        rows = unit(np.vstack([whole[np.abs(whole).sum(axis=1) > 0], np.eye(n), -np.ones((1, n))]))
     corners = facets(rows, positive)
     expected = slow(rows, corners, positive)
     np.testing.assert_allclose(polytope_bias(rows, positive), expected, atol=1e-12)
