@@ -34,7 +34,7 @@ from sweeps.errors import OutsideError
 from sweeps.frames.nonnegative_least_squares import projections
 
 MOST = 10**6
-"""Facets; with 8 inputs qhull takes about a minute and 2 GB for so many."""
+"""Facets; with 8 inputs qhull takes half a minute and half a gigabyte for so many."""
 MERGED = 1e-9
 INSIDE = 1e-9
 """A hyperplane closer to 0 goes through it."""

@@ -57,7 +57,7 @@ def test_many_are_as_one():
 
 
 def test_targets_that_are_exact_combinations_of_degenerate_generators_leave_nothing():
-    """Where rounding once had the method go round: normals of a cone, one of them opposite to e_1."""
+    """Where rounding could have the method go round: normals of a cone, one of them opposite to e_1."""
     rng = np.random.default_rng(4)
     for n in (2, 3, 4, 5) * 50:
         normals = np.unique(np.round(rng.standard_normal((n, n))), axis=0)
