@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError, KDTree
+from scipy.spatial import ConvexHull, KDTree, QhullError
 from scipy.special import betainc, betaln
 
 from sweeps.errors import OutsideError
