@@ -31,18 +31,17 @@ import numpy as np
 from scipy.spatial import ConvexHull, KDTree, QhullError
 from scipy.special import betainc, betaln
 
-from sweeps.compiled import compiled
 from sweeps.errors import OutsideError
-from sweeps.frames.nonnegative_least_squares import dot, project
+from sweeps.frames.nonnegative_least_squares import projections
 
 MOST = 10**6
-"""Facets; with 8 inputs qhull takes about a minute and 2 GB for so many."""
+"""Facets; with 8 inputs qhull takes half a minute and half a gigabyte for so many."""
 MERGED = 1e-9
 INSIDE = 1e-9
 """A hyperplane closer to 0 goes through it."""
 FLAT = 1e-11
 """Where the corners' smallest singular value is below, the cone is one of fewer dimensions."""
-CHUNK = 1 << 14
+CHUNK = 1 << 18
 
 
 @lru_cache(maxsize=1024)
@@ -94,9 +93,9 @@ def facets(rows: np.ndarray, positive: bool = False) -> np.ndarray:
     elif not away.all():
         raise OutsideError("0 is not inside the convex hull of the rows: some inputs are in no facet's cone")
     corners = kept[corners[away]]
-    corners = corners[np.concatenate([_solid(some) for some in in_chunks(rows, corners)])]
-    if positive:
-        corners = corners[np.concatenate([_meets_orthant(sides(some)) for some in in_chunks(rows, corners)])]
+    tests = [_solid, _meets_orthant] if positive else [_solid]
+    for test in tests:
+        corners = corners[np.concatenate([test(rows[some]) for some in in_chunks(corners)])]
     return corners
 
 
@@ -144,10 +143,11 @@ def hull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return found.simplices, found.equations[:, :-1], found.equations[:, -1]
 
 
-def in_chunks(rows: np.ndarray, corners: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows of the facets, float64 (at most CHUNK, n, n)."""
-    for start in range(0, max(len(corners), 1), CHUNK):
-        yield rows[corners[start : start + CHUNK]]
+def in_chunks(corners: np.ndarray) -> Iterator[np.ndarray]:
+    """The facets, so many at a time that their rows are some megabytes."""
+    size = max(1, CHUNK // corners.shape[1] ** 2)
+    for start in range(0, max(len(corners), 1), size):
+        yield corners[start : start + size]
 
 
 def _solid(simplices: np.ndarray) -> np.ndarray:
@@ -158,25 +158,19 @@ def _solid(simplices: np.ndarray) -> np.ndarray:
     return solid
 
 
-def sides(simplices: np.ndarray) -> np.ndarray:
-    """Inward unit normals of the sides of cones: side k is opposite to corner k, float64 (facets, n, n)."""
-    normals = np.ascontiguousarray(np.swapaxes(np.linalg.inv(simplices), 1, 2))
-    return normals / np.linalg.norm(normals, axis=2, keepdims=True)
+def orthant_sides(simplices: np.ndarray) -> np.ndarray:
+    """Inward unit normals of the sides of cones and of the orthant, float64 (facets, 2 n, n)."""
+    count, n, _ = simplices.shape
+    normals = np.empty((count, 2 * n, n))
+    normals[:, :n] = np.swapaxes(np.linalg.inv(simplices), 1, 2)
+    normals[:, :n] /= np.linalg.norm(normals[:, :n], axis=2, keepdims=True)
+    normals[:, n:] = np.eye(n)
+    return normals
 
 
-@compiled
-def _meets_orthant(normals):
-    """Whether x > 0 exists with normals[f] @ x > 0, bool (facets,)."""
-    count, n, _ = normals.shape
-    found, half = np.empty(count, np.bool_), np.sqrt(0.5)
-    generators, target, rest = np.zeros((2 * n, n + 1)), np.zeros(n + 1), np.empty(n + 1)
-    target[n] = 1.0
-    for k in range(n):
-        generators[n + k, k] = generators[k, n] = generators[n + k, n] = half
-    for f in range(count):
-        for k in range(n):
-            for q in range(n):
-                generators[k, q] = half * normals[f, k, q]
-        project(generators, target, rest)
-        found[f] = np.sqrt(dot(rest, rest, n + 1)) > INSIDE
-    return found
+def _meets_orthant(simplices: np.ndarray) -> np.ndarray:
+    """Whether some x > 0 is inside the cones, bool (facets,)."""
+    limits = np.insert(orthant_sides(simplices), simplices.shape[1], 1, axis=2) * math.sqrt(0.5)
+    target = np.zeros((len(limits), 1, limits.shape[2]))
+    target[..., -1] = 1
+    return projections(limits, target)[1][:, 0] > INSIDE

@@ -8,9 +8,10 @@ goes toward it as far as weights allow and leaves out what became 0. The taken o
 Gram-Schmidt twice, not as a Gram matrix, whose Cholesky factor would lose generators closer than 1e-8 to dependent.
 Then the part of t in their span and the rest are both exact to rounding, however small.
 
-Where a generator is within rounding of the span of those taken it is passed over until the next is taken. Rounding may
-make the method take and leave out the same generators for ever: it ends after `ROUNDS` times as many rounds as there
-are generators, with weights that are feasible.
+Where rounding alone made <w, g> positive a generator is passed over until another is taken. Rounding could also have
+the method take and leave out the same ones for ever: so it ends once neither |w| is less nor the part in the span more
+than ever before; and after `ROUNDS` times as many rounds as there are generators, telling |t| for both, which bounds
+them.
 
 By Moreau the projection on {x: <x, g_k> <= 0 for all k} is the rest w.
 """
@@ -23,7 +24,7 @@ from sweeps.compiled import compiled
 
 TOLERANCE = 1e-12
 """<w, g> above this times |w| is positive; a generator that near to a subspace lies in it."""
-ROUNDS = 4
+ROUNDS = 10
 
 
 @compiled
@@ -52,17 +53,21 @@ def _split(vector, base, rank, shares, rest):
 
 
 @compiled
-def _take(generator, base, factor, rank):
-    """Whether base[:rank] could be extended by a generator; its coordinates are row `rank` of the factor."""
-    n = len(generator)
-    _split(generator, base, rank, factor[rank], base[rank])
-    length = np.sqrt(dot(base[rank], base[rank], n))
-    if length <= TOLERANCE:
-        return False
-    for q in range(n):
-        base[rank, q] /= length
-    factor[rank, rank] = length
-    return True
+def _extend(generators, taken, start, stop, base, factor):
+    """An orthonormal base of the taken generators from one of base[:start]; how many are in it.
+
+    A generator's coordinates are its row of the factor. One in the span of those before it ends the base.
+    """
+    n = generators.shape[1]
+    for k in range(start, stop):
+        _split(generators[taken[k]], base, k, factor[k], base[k])
+        length = np.sqrt(dot(base[k], base[k], n))
+        if length <= TOLERANCE:
+            return k
+        for q in range(n):
+            base[k, q] /= length
+        factor[k, k] = length
+    return stop
 
 
 @compiled
@@ -77,31 +82,34 @@ def _solve(factor, along, rank, solution):
 
 @compiled
 def _step(weights, solution, rank):
-    """Go from the weights toward the solution as far as none is negative; whether all the way."""
-    share, first = 1.0, -1
+    """Go from the weights toward the solution as far as none is negative; the first that became 0, or -1."""
+    share, found = 1.0, -1
     for k in range(rank):
         if solution[k] <= 0 and weights[k] <= share * (weights[k] - solution[k]):
-            share, first = weights[k] / (weights[k] - solution[k]), k
+            share, found = weights[k] / (weights[k] - solution[k]), k
     for k in range(rank):
-        weights[k] += share * (solution[k] - weights[k])
-    if first >= 0:
-        weights[first] = 0.0
-    return first < 0
+        weights[k] = weights[k] + share * (solution[k] - weights[k]) if found >= 0 else solution[k]
+    if found >= 0:
+        weights[found] = 0.0
+    return found
 
 
 @compiled
-def _leave(generators, taken, weights, rank, base, factor):
-    """Keep the taken generators of positive weight, in their order, and their base anew: how many."""
-    kept = 0
+def _leave(taken, weights, rank, passed):
+    """Keep the taken generators of positive weight: how many, and how many before the first that left."""
+    kept, same = 0, 0
     for k in range(rank):
-        if weights[k] > 0 and _take(generators[taken[k]], base, factor, kept):
+        if weights[k] > 0:
             taken[kept], weights[kept] = taken[k], weights[k]
+            same += kept == k
             kept += 1
-    return kept
+        else:
+            passed[taken[k]] = False
+    return kept, same
 
 
 @compiled
-def _next(generators, rest, passed):
+def _steepest(generators, rest, passed):
     """The generator of largest <rest, g> that was not passed over; -1 where none is positive."""
     n = len(rest)
     best, found = TOLERANCE * np.sqrt(dot(rest, rest, n)), -1
@@ -122,34 +130,41 @@ def _pass_over(passed, taken, rank):
 
 
 @compiled
-def project(generators, target, rest):
-    """The length of the projection of `target` (n,) on the cone of `generators` (k, n), all of length 1.
+def projections(generators, targets):
+    """Lengths of the projections on cones, and of what is left: two times float64 (cones, targets).
 
-    What remains of the target is written to `rest` (n,).
+    `generators` (cones, k, n) have length 1; `targets` (cones, targets, n) each have that cone. Both are contiguous.
     """
-    count, n = generators.shape
-    base, factor, along = np.empty((n, n)), np.empty((n, n)), np.empty(n)
+    cones, count, n = generators.shape
+    lengths, rests = np.empty(targets.shape[:2]), np.empty(targets.shape[:2])
+    base, factor, along, rest = np.empty((n, n)), np.empty((n, n)), np.empty(n), np.empty(n)
     weights, solution = np.empty(n), np.empty(n)
-    taken, passed = np.empty(n, np.int64), np.zeros(count, np.bool_)
-    rank = 0
-    _split(target, base, rank, along, rest)
-    for _ in range(ROUNDS * count):
-        k = _next(generators, rest, passed)
-        if k < 0 or rank == n:
-            break
-        passed[k] = True
-        if not _take(generators[k], base, factor, rank):
-            continue
-        along[rank] = dot(base[rank], rest, n)
-        _solve(factor, along, rank + 1, solution)
-        if solution[rank] <= 0:  # rounding alone made <w, g> positive
-            continue
-        taken[rank], weights[rank] = k, 0.0
-        rank += 1
-        _split(target, base, rank, along, rest)
-        while not _step(weights, solution, rank):
-            rank = _leave(generators, taken, weights, rank, base, factor)
-            _split(target, base, rank, along, rest)
+    taken, passed = np.empty(n, np.int64), np.empty(count, np.bool_)
+    for pair in range(cones * targets.shape[1]):
+        c, t = pair // targets.shape[1], pair % targets.shape[1]
+        whole = np.sqrt(dot(targets[c, t], targets[c, t], n))
+        lengths[c, t], rests[c, t], most, least = whole, whole, -1.0, np.inf
+        rank, start = 0, 0
+        _pass_over(passed, taken, 0)
+        for _ in range(ROUNDS * count):
+            rank = _extend(generators[c], taken, start, rank, base, factor)
+            _split(targets[c, t], base, rank, along, rest)
             _solve(factor, along, rank, solution)
-        _pass_over(passed, taken, rank)
-    return np.sqrt(dot(along, along, rank))
+            if rank > 0 and weights[rank - 1] == 0:
+                if solution[rank - 1] <= 0:  # rounding alone made <w, g> positive
+                    rank = start = rank - 1
+                    continue
+                _pass_over(passed, taken, rank)
+            if _step(weights, solution, rank) >= 0:
+                rank, start = _leave(taken, weights, rank, passed)
+                continue
+            length, left = np.sqrt(dot(along, along, rank)), np.sqrt(dot(rest, rest, n))
+            further = length > most or left < least
+            k = _steepest(generators[c], rest, passed) if further and rank < n else -1
+            if k < 0:
+                lengths[c, t], rests[c, t] = length, left
+                break
+            most, least = max(most, length), min(least, left)
+            passed[k], taken[rank], weights[rank] = True, k, 0.0
+            rank, start = rank + 1, rank
+    return lengths, rests

@@ -28,9 +28,8 @@ import math
 
 import numpy as np
 
-from sweeps.compiled import compiled
-from sweeps.frames.facets import INSIDE, expected_facets, facets, hull, in_chunks, refuse, sides
-from sweeps.frames.nonnegative_least_squares import dot, project
+from sweeps.frames.facets import INSIDE, expected_facets, facets, hull, in_chunks, orthant_sides, refuse
+from sweeps.frames.nonnegative_least_squares import projections
 
 
 def polytope_bias(rows: np.ndarray, positive: bool = False, *, given: np.ndarray | None = None) -> np.ndarray:
@@ -42,52 +41,23 @@ def polytope_bias(rows: np.ndarray, positive: bool = False, *, given: np.ndarray
         OutsideError, ValueError: there are no such facets, or too many (sweeps.frames.facets).
     """
     corners = facets(rows, positive) if given is None else given
+    least = _least_positive if positive else _least
     bias = np.full(len(rows), np.inf)
-    at = 0
-    for some in in_chunks(rows, corners):
-        here = corners[at : at + len(some)]
-        if positive:
-            _lower_positive(some, sides(some), here, bias)
-        else:
-            _lower(some, here, bias)
-        at += len(some)
+    for some in in_chunks(corners):
+        np.minimum.at(bias, some, least(rows[some]))
     return bias
 
 
-@compiled
-def _lower(simplices, corners, bias):
-    """Lower the bias of the corners to the least product on their cones."""
-    count, n, _ = simplices.shape
-    target, rest = np.empty(n), np.empty(n)
-    for f in range(count):
-        for i in range(n):
-            least = 1.0
-            for j in range(n):
-                if j != i:
-                    least = min(least, dot(simplices[f, i], simplices[f, j], n))
-            if least < 0:
-                for q in range(n):
-                    target[q] = -simplices[f, i, q]
-                least = -project(simplices[f], target, rest)
-            bias[corners[f, i]] = min(bias[corners[f, i]], least)
+def _least(simplices: np.ndarray) -> np.ndarray:
+    """The least product with each corner of the unit vectors in the cones, float64 (facets, n)."""
+    lengths, _ = projections(simplices, -simplices)
+    return np.where(lengths > 0, -lengths, (simplices @ np.swapaxes(simplices, 1, 2)).min(axis=2))
 
 
-@compiled
-def _lower_positive(simplices, normals, corners, bias):
-    """Lower the bias of the corners to the least product on the part x >= 0, |x| <= 1 of their cones."""
-    count, n, _ = simplices.shape
-    generators, target, rest = np.zeros((2 * n, n)), np.empty(n), np.empty(n)
-    for k in range(n):
-        generators[n + k, k] = -1.0
-    for f in range(count):
-        for k in range(n):
-            for q in range(n):
-                generators[k, q] = -normals[f, k, q]
-        for i in range(n):
-            for q in range(n):
-                target[q] = -simplices[f, i, q]
-            project(generators, target, rest)
-            bias[corners[f, i]] = min(bias[corners[f, i]], 0.0 - np.sqrt(dot(rest, rest, n)))
+def _least_positive(simplices: np.ndarray) -> np.ndarray:
+    """The least product with each corner of the x >= 0 in the cones, |x| <= 1, float64 (facets, n)."""
+    _, rests = projections(-orthant_sides(simplices), -simplices)
+    return 0.0 - rests
 
 
 def covering_radius(points: np.ndarray, positive: bool = False) -> float:

@@ -8,7 +8,7 @@ from scipy.optimize import linprog
 from scipy.spatial import ConvexHull
 
 from sweeps.errors import OutsideError
-from sweeps.frames.facets import MOST, expected_facets, facets, sides
+from sweeps.frames.facets import MOST, expected_facets, facets, orthant_sides
 
 
 def unit(rows):
@@ -25,11 +25,11 @@ def holders(rows, corners, x):
     return (weights > -1e-9).all(axis=2).sum(axis=0)
 
 
-def width(normals):
-    """The largest t <= 1 with N x >= t, x >= t for some x <= 1."""
-    n = len(normals)
-    A = np.hstack([-np.vstack([normals, np.eye(n)]), np.ones((2 * n, 1))])
-    found = linprog([*np.zeros(n), -1], A_ub=A, b_ub=np.zeros(2 * n), bounds=[(None, 1)] * (n + 1))
+def width(limits):
+    """The largest t <= 1 with A x >= t for some x <= 1, A the limits."""
+    count, n = limits.shape
+    A = np.hstack([-limits, np.ones((count, 1))])
+    found = linprog([*np.zeros(n), -1], A_ub=A, b_ub=np.zeros(count), bounds=[(None, 1)] * (n + 1))
     return -found.fun
 
 
@@ -75,7 +75,7 @@ def test_every_positive_direction_is_in_the_cone_of_one_facet(m, n):
 def test_positive_facets_are_those_of_all_whose_cones_meet_the_open_orthant(m, n):
     rows = uniform(m, m, n)
     everything = facets(rows)
-    wide = np.array([width(normals) > 1e-7 for normals in sides(rows[everything])])
+    wide = np.array([width(limits) > 1e-7 for limits in orthant_sides(rows[everything])])
     assert 0 < wide.sum() < len(wide)
     expected = {tuple(sorted(c)) for c in everything[wide]}
     assert {tuple(sorted(c)) for c in facets(rows, positive=True)} == expected

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from sweeps.frames.nonnegative_least_squares import project
+from sweeps.frames.nonnegative_least_squares import projections
 
 
 def unit(rows):
@@ -32,42 +32,59 @@ def generators(kind, rng, count, n):
 KINDS = ["gaussian", "repeated", "opposite", "nearly dependent", "flat", "signs"]
 
 
+def one(G, target):
+    lengths, rests = projections(np.ascontiguousarray(G)[None], target[None, None])
+    return lengths[0, 0], rests[0, 0]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_projection(kind):
     rng = np.random.default_rng(0)
     for count, n in [(1, 3), (3, 3), (8, 4), (6, 6), (20, 5), (30, 12)] * 10:
-        G, target, rest = generators(kind, rng, count, n), unit(rng.standard_normal(n)), np.empty(n)
-        length = project(G, target, rest)
-        assert (G @ rest).max() <= 1e-11
-        assert length == pytest.approx(np.linalg.norm(target - rest), abs=1e-14)
-        assert np.dot(target - rest, rest) == pytest.approx(0, abs=1e-14)
-        accuracy = 1e-8 if kind == "nearly dependent" else 1e-12  # scipy's
-        assert np.linalg.norm(rest) == pytest.approx(nnls(G.T, target)[1], abs=accuracy)
+        G, target = generators(kind, rng, count, n), unit(rng.standard_normal(n))
+        length, rest = one(G, target)
+        expected = nnls(G.T, target)[1]
+        assert length**2 + rest**2 == pytest.approx(1, abs=1e-14)
+        assert rest == pytest.approx(expected, abs=1e-8 if kind == "nearly dependent" else 1e-12)
+
+
+def test_many_are_as_one():
+    rng = np.random.default_rng(3)
+    G = np.stack([generators("gaussian", rng, 7, 4) for _ in range(5)])
+    targets = unit(rng.standard_normal((5, 3, 4)))
+    expected = [[one(G[c], targets[c, t]) for t in range(3)] for c in range(5)]
+    np.testing.assert_array_equal(np.moveaxis(projections(G, targets), 0, -1), expected)
+
+
+def test_targets_that_are_exact_combinations_of_degenerate_generators_leave_nothing():
+    """Where rounding could have the method go round: normals of a cone, one of them opposite to e_1."""
+    rng = np.random.default_rng(4)
+    for n in (2, 3, 4, 5) * 50:
+        normals = np.unique(np.round(rng.standard_normal((n, n))), axis=0)
+        normals = unit(normals[np.abs(normals).sum(axis=1) > 0])
+        G = np.insert(np.vstack([normals, -np.eye(n)[:1], np.eye(n)]), n, 1, axis=1) * np.sqrt(0.5)
+        assert one(G, np.eye(n + 1)[n]) == pytest.approx((1, 0), abs=1e-14)
 
 
 def test_small_projections_and_small_rests_are_exact():
-    G, rest = np.array([[1.0, 0, 0], [0, 1, 0]]), np.empty(3)
-    assert project(G, np.array([1e-9, -0.6, 0.8]), rest) == pytest.approx(1e-9, rel=1e-12)
-    project(G, np.array([0.6, 0.8, 1e-13]), rest)
-    np.testing.assert_array_equal(rest, [0, 0, 1e-13])
+    G = np.array([[1.0, 0, 0], [0, 1, 0]])
+    assert one(G, np.array([1e-9, -0.6, 0.8]))[0] == pytest.approx(1e-9, rel=1e-12)
+    assert one(G, np.array([0.6, 0.8, 1e-13]))[1] == 1e-13
 
 
 def test_a_target_inside_the_cone_stays_and_one_in_the_polar_cone_vanishes():
-    rng, rest = np.random.default_rng(1), np.empty(4)
-    G = unit(rng.standard_normal((4, 4)))
-    inside = unit(G.sum(axis=0))
-    assert project(G, inside, rest) == pytest.approx(1, abs=1e-15)
-    assert np.abs(rest).max() < 1e-15
-    polar = -unit(np.linalg.inv(G).sum(axis=1))
-    assert project(G, polar, rest) == 0
-    np.testing.assert_array_equal(rest, polar)
+    G = unit(np.random.default_rng(1).standard_normal((4, 4)))
+    assert one(G, unit(G.sum(axis=0))) == pytest.approx((1, 0), abs=1e-15)
+    length, rest = one(G, -unit(np.linalg.inv(G).sum(axis=1)))
+    assert length == 0
+    assert rest == pytest.approx(1, abs=1e-15)
 
 
-def test_generators_dependent_to_rounding_end():
-    rng, rest = np.random.default_rng(2), np.empty(6)
-    for scale in 10.0 ** -np.arange(1, 17):
-        G = np.ascontiguousarray(unit(np.eye(6)[0] + scale * rng.standard_normal((12, 6))))
+def test_generators_dependent_to_rounding():
+    rng = np.random.default_rng(2)
+    for scale in 10.0 ** -np.arange(1, 18):
+        G = unit(np.eye(6)[0] + scale * rng.standard_normal((12, 6)))
         target = unit(rng.standard_normal(6))
-        length = project(G, target, rest)
-        assert np.hypot(length, np.linalg.norm(rest)) == pytest.approx(1, abs=1e-14)
-        assert (G @ rest).max() <= 1e-8
+        length, rest = one(G, target)
+        assert np.hypot(length, rest) == pytest.approx(1, abs=1e-14)
+        assert length >= (G @ target).max() - 1e-12

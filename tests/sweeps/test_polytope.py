@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sweeps.errors import OutsideError
-from sweeps.frames.facets import facets, sides
+from sweeps.frames.facets import facets, orthant_sides
 from sweeps.frames.polytope import covering_radius, polytope_bias
 
 GOLDEN = (1 + 5**0.5) / 2
@@ -47,8 +47,8 @@ def projection(limits, target):
 
 def slow(rows, corners, positive):
     bias = np.full(len(rows), np.inf)
-    for corner, normals in zip(corners, sides(rows[corners]), strict=True):
-        limits = np.vstack([normals, np.eye(len(normals))]) if positive else normals
+    for corner, normals in zip(corners, orthant_sides(rows[corners]), strict=True):
+        limits = normals if positive else normals[: len(corner)]
         for i in corner:
             negative = np.linalg.norm(projection(limits, -rows[i]))
             least = min(rows[corner] @ rows[i])
@@ -95,9 +95,13 @@ def test_in_the_quadrant():
 
 
 @pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("kind", ["uniform", "integers", "signs"])
 @pytest.mark.parametrize(("m", "n"), [(6, 2), (10, 3), (14, 3), (14, 4)])
-def test_against_every_face_of_every_cone(m, n, positive):
+def test_against_every_face_of_every_cone(m, n, kind, positive):
     rows = uniform(n, m, n)
+    if kind != "uniform":
+        whole = np.round(2 * rows) if kind == "integers" else np.sign(rows)
+        rows = unit(np.vstack([whole[np.abs(whole).sum(axis=1) > 0], np.eye(n), -np.ones((1, n))]))
     corners = facets(rows, positive)
     expected = slow(rows, corners, positive)
     np.testing.assert_allclose(polytope_bias(rows, positive), expected, atol=1e-12)
