@@ -56,10 +56,12 @@ def _together(W: np.ndarray, alpha: np.ndarray, points: np.ndarray) -> np.ndarra
         some = points[start : start + MANY]
         counts, grams = _grams(W, alpha, some)
         values = np.linalg.eigvalsh(grams)
-        here = found[start : start + MANY]
-        here[:] = np.stack([counts, np.full(len(some), n), values[:, 0], values[:, -1]], axis=1)
-        for i in np.flatnonzero((counts < n) | (values[:, 0] <= CLEAR * values[:, -1])):
-            here[i] = _at(W, alpha, some[i])
+        largest = np.where(counts > 0, values[:, -1], 0)
+        rank = (values > CLEAR * values[:, -1:]).sum(1) * (counts > 0)
+        smallest = np.where(rank == n, values[:, 0], 0)
+        found[start : start + MANY] = np.stack([counts, rank, smallest, largest], axis=1)
+        for i in np.flatnonzero(rank < np.minimum(counts, n)):  # or so near to dependent that they may be
+            found[start + i] = _at(W, alpha, some[i])
     return found
 
 
