@@ -169,7 +169,7 @@ class Notebook:
         return self.parent.status == "RUNNING" and self.parent.id not in self.made and is_alive
 
     def illustrate(self, done: np.ndarray) -> None:
-        """Spec, environment and figures, once for every number of committed blocks."""
+        """Spec, environment and figures of what is defined, once for every number of committed blocks."""
         drawn = str(int(done.sum()))
         if self.parent.tags.get(ARTIFACTS) == drawn:
             return
@@ -180,7 +180,8 @@ class Notebook:
 
             ds = open_sweep(self.store.url)
             for outcome in self.store.sweep.definition.outcomes:
-                self.parent.figure(f"figures/{outcome.name}.png", draw(ds, outcome.name))
+                if ds[outcome.name].notnull().any():
+                    self.parent.figure(f"figures/{outcome.name}.png", draw(ds, outcome.name))
         self.parent.tag({ARTIFACTS: drawn})
 
 

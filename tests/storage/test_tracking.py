@@ -44,6 +44,12 @@ def test_a_parent_and_a_child_for_every_value() -> None:
     assert found["all"]["artifacts"] == ["environment.json", *FIGURES, "spec.json"]
 
 
+@pytest.mark.usefixtures("real_figures")
+def test_what_is_undefined_everywhere_has_no_figure() -> None:
+    follow(small(axes={"shift": [-10.0, -9.0], "size": [2]}))
+    assert content()["all"]["artifacts"] == ["environment.json", *(f for f in FIGURES if "root" not in f), "spec.json"]
+
+
 def test_metrics_are_the_numbers_of_the_store_in_ascending_order() -> None:
     follow(small())
     ds, metrics = open_sweep("sweep.zarr").sel(size=8), content()["size=8"]["metrics"]
