@@ -25,7 +25,7 @@ from sweeps.frames.polytope import covering_radius
 from sweeps.frames.reconstruction import METHODS, reconstructed
 from sweeps.frames.sampled import chunk, sampled_bias
 from sweeps.inputs import files
-from sweeps.statistic import Dim, Networks, Outcome, Points, Statistic, by_point
+from sweeps.statistic import Dim, Networks, Outcome, Points, Reference, Statistic, by_point
 from sweeps.statistics._frames import GENERAL, POLYTOPES, UNIT, FramesParameters
 from sweeps.theory import frames as theory
 from sweeps.theory.injectivity import wendel
@@ -36,6 +36,8 @@ TOLERANCE, ITERATIONS = 1e-10, 10_000
 TRIED = 10  # inputs from which two with one output are looked for
 RECOVERED = 1e-6  # relative error
 ROUNDING = 1e-9
+RANDOM = {"rows": ("gaussian", "sphere"), "domain": ("sphere",)}
+"""Where it is known which unbiased layers are injective."""
 
 
 class Layer(NamedTuple):
@@ -261,9 +263,12 @@ def _witness(networks: Networks) -> Witness | None:
 
 
 def _theory(p: FramesParameters) -> dict[str, float]:
-    found: dict[str, float] = dict.fromkeys(("inside", "facets", "polytope_min", "active", "too_few", "lost"), np.nan)
-    if p.rows in POLYTOPES and p.by_polytope and p.domain in ("sphere", "ball", "donut"):
-        found["polytope_min"] = float(p.the_domain().scaled(np.array(theory.polytope_bias(p.rows, p.n))))
+    names = ("inside", "facets", "polytope_min", "sampled_min", "active", "too_few", "lost")
+    found: dict[str, float] = dict.fromkeys(names, np.nan)
+    if p.rows in POLYTOPES and p.domain in ("sphere", "ball", "donut"):
+        least = float(p.the_domain().scaled(np.array(theory.polytope_bias(p.rows, p.n))))
+        found["polytope_min"] = least if p.by_polytope else np.nan
+        found["sampled_min"] = least if p.by_samples and p.rows in theory.NEAREST else np.nan
     if p.rows in ("gaussian", "sphere", "orthogonal") and p.by_polytope and p.domain != "nonnegative":
         found["inside"] = wendel(p.m, p.n)
         found["facets"] = facets.expected_facets(p.n, p.m) if p.rows != "orthogonal" else np.nan
@@ -379,7 +384,14 @@ STATISTIC = Statistic(
     lane=_lane,
     theory=by_point(_theory, FramesParameters),
     exact=_exact,
-    theory_note="Wendel's theorem, the mean number of facets, binomial numbers of active rows, known polytopes",
+    theory_note="Wendel's theorem, the mean number of facets, binomial numbers of active rows, known polytopes; "
+    "of sampled_min the limit of many directions",
+    references=(
+        Reference("redundancy", 2.0, "m = 2n", "Puthawala et al., arXiv 2006.08464: no unbiased layer with fewer rows"),
+        Reference(
+            "redundancy", 6.7, "m = 6.7n", "Maillard et al., arXiv 2302.14112: unbiased Gaussian layers, large n"
+        ),
+    ),
     realised={"redundancy": lambda p: p.m / p.n},
     witness=_witness,
 )

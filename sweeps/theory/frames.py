@@ -22,6 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
+NEAREST = frozenset({"simplex", "cross", "icosahedron"})
+"""Polytopes in which the n vertices nearest to a direction are those of the facet it lies in."""
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 

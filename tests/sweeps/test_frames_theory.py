@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
+from sweeps.frames.facets import facets
 from sweeps.frames.polytope import polytope_bias as exact
 from sweeps.frames.rows import polytope
 from sweeps.theory import frames as theory
@@ -76,6 +77,14 @@ def test_active_rows_too_few_and_lost(gaussian: bool) -> None:
 )
 def test_known_polytopes(law: str, n: int) -> None:
     assert exact(polytope(law, n)).min() == pytest.approx(theory.polytope_bias(law, n), abs=1e-12)
+
+
+@pytest.mark.parametrize(("law", "n"), [("simplex", 5), ("cross", 4), ("icosahedron", 3)])
+def test_nearest_vertices_are_those_of_a_facet(law: str, n: int) -> None:
+    vertices, corners = polytope(law, n), {frozenset(f) for f in facets(polytope(law, n)).tolist()}
+    for u in drawn(n, 300, gaussian=False):
+        assert frozenset(np.argsort(vertices @ u)[-n:].tolist()) in corners
+    assert law in theory.NEAREST
 
 
 def test_no_closed_form_for_other_rows() -> None:
