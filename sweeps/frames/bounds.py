@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from sweeps import randomness
-from sweeps.errors import unknown
+from sweeps.errors import OutsideError, unknown
 from sweeps.frames.domain import Domain, Kind
-from sweeps.frames.facets import facets
+from sweeps.frames.facets import MOST, expected_facets, facets
 from sweeps.frames.layers import matrix_of
 from sweeps.frames.on_data import polytope_bias_on_data
 from sweeps.frames.polytope import polytope_bias
@@ -51,6 +51,7 @@ def bias_bounds(
     samples: int = 100_000,
     seed: int = 0,
     image: tuple[int, int] | None = None,
+    general: bool = False,
     device: str = "cpu",
 ) -> Bounds:
     """How much bias a layer's rows bear on a domain.
@@ -61,10 +62,12 @@ def bias_bounds(
         method: "polytope" (certified, to 8 inputs) or "sampled" (certified on finite data only); None: the polytope's
             where it can be had.
         samples: random directions of the sampled estimate, from `seed`; of finite data all inputs are taken.
+        general: take it that any n rows are independent, as those of a trained dense layer, but not of a convolution;
+            with hundreds of inputs much faster, and alone makes use of a GPU as `device`.
 
     Raises:
-        ValueError, in one line: W, domain or method are none of these; a row is zero; no facets (OutsideError where 0
-        is not inside the convex hull of the rows, so that no bias makes them span).
+        ValueError, in one line: W, domain or method are none of these; a row is zero; with method "polytope" too many
+            facets, or some inputs are in none of their cones (OutsideError: 0 is not inside the hull of the rows).
 
     Haider, Ehler, Balazs, arXiv 2307.09672 and 2406.15856.
     """
@@ -73,13 +76,24 @@ def bias_bounds(
     lengths = np.linalg.norm(matrix, axis=1)
     rows = matrix / lengths[:, None]
     _check(where, rows, method, samples)
-    if method is None:
-        method = "polytope" if rows.shape[1] <= LARGEST and where.data is None else "sampled"
+    unit = _exact_if_any(rows, where) if method is None else None
     if method == "polytope":
         unit = exact_bias(rows, where)
-    else:
-        unit = where.scaled(sampled_bias(rows, _directions(rows, where, samples, seed), general=False, device=device))
+    method = "sampled" if unit is None else "polytope"
+    if unit is None:
+        unit = where.scaled(sampled_bias(rows, _directions(rows, where, samples, seed), general=general, device=device))
     return Bounds(unit * lengths, unit, own, method, method == "polytope" or where.data is not None)
+
+
+def _exact_if_any(rows: np.ndarray, domain: Domain) -> np.ndarray | None:
+    """The polytope's bias where there is one, and it is better than a sampled one."""
+    m, n = rows.shape
+    if domain.data is not None or n > LARGEST or expected_facets(n, m) > MOST:
+        return None
+    try:
+        return exact_bias(rows, domain)
+    except OutsideError:
+        return None
 
 
 def exact_bias(rows: np.ndarray, domain: Domain, given: np.ndarray | None = None) -> np.ndarray:

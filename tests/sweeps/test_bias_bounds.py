@@ -40,10 +40,13 @@ def test_known_polytopes(law: str, domain: Any, want: float) -> None:
     assert np.all((sampled.unit >= found.unit - 1e-12) & (sampled.unit <= found.unit + 0.02))
 
 
-def test_an_orthonormal_basis_bears_nothing_on_the_whole_ball_and_none_on_its_positive_part() -> None:
+def test_an_orthonormal_basis_has_no_facets_around_0_and_bears_no_bias_where_x_is_positive() -> None:
     basis = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
     with pytest.raises(OutsideError, match="0 is not inside the convex hull of the rows"):
-        bias_bounds(basis)
+        bias_bounds(basis, method="polytope")
+    found = bias_bounds(basis)  # all rows must be active, at -phi_i too
+    assert (found.method, found.certified) == ("sampled", False)
+    assert np.all((found.unit >= -1) & (found.unit < -0.95))
     np.testing.assert_allclose(bias_bounds(np.eye(4), "nonnegative").bias, 0, atol=1e-12)
 
 
@@ -67,6 +70,12 @@ def test_a_linear_layer_with_the_bias_it_bears_gives_every_input_back() -> None:
     x = Domain("ball", 2.0).points(np.random.default_rng(0).normal(size=(200, 3)), np.linspace(0.01, 1, 200))
     back = reconstruct(W, alpha, np.maximum(x @ W.T - alpha, 0))
     np.testing.assert_allclose(back.x, x, atol=1e-11)
+
+
+def test_rows_said_to_be_general_give_the_same() -> None:
+    rows = unit_rows(60, 12, 5)
+    one, other = (bias_bounds(rows, "sphere", samples=2000, general=general).unit for general in (False, True))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_holds_compares_row_by_row() -> None:
