@@ -387,10 +387,10 @@ STATISTIC = Statistic(
     theory_note="Wendel's theorem, the mean number of facets, binomial numbers of active rows, known polytopes; "
     "of sampled_min the limit of many directions",
     references=(
-        Reference("redundancy", 2.0, "m = 2n", "Puthawala et al., arXiv 2006.08464: no unbiased layer with fewer rows"),
         Reference(
-            "redundancy", 6.7, "m = 6.7n", "Maillard et al., arXiv 2302.14112: unbiased Gaussian layers, large n"
+            "redundancy", 2.0, "m = 2n", "Puthawala et al., arXiv 2006.08464: with fewer rows never", where=RANDOM
         ),
+        Reference("redundancy", 6.7, "m = 6.7n", "Maillard et al., arXiv 2302.14112: for large n", where=RANDOM),
     ),
     realised={"redundancy": lambda p: p.m / p.n},
     witness=_witness,
