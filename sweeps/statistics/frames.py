@@ -140,25 +140,28 @@ def _points(p: FramesParameters, network: Networks, domain: Domain) -> np.ndarra
 
 def _decided(p: FramesParameters, layer: Layer, few: np.ndarray) -> dict[str, Any]:
     """Whether active rows span everywhere; `few` (k, n) are inputs where they do not."""
-    at, fewest, spans = few[:TRIED], np.nan, 0.0 if len(few) else _certainty(layer)
-    if p.decide and layer.domain.data is not None:
+    at, fewest, spans = few[:TRIED], np.nan, not len(few) and _is_certified(layer)
+    if (data := layer.domain.data) is not None:
         slack = ROUNDING * layer.domain.largest * np.linalg.norm(layer.W, axis=1)
-        everywhere = active(layer.W, layer.bias - slack, layer.domain.data)  # with equality, as by definition
-        fewest, spans = everywhere.count.min(), float(everywhere.rank.min() == p.n)
-    elif p.decide:
+        everywhere = active(layer.W, layer.bias - slack, data)  # with equality, as by definition
+        injective = _tells_apart(layer, data)
+        spans = bool(everywhere.rank.min() == p.n)
+        return _answers(everywhere.count.min(), spans, injective, not injective)
+    if p.decide:
         fewest, x = _fewest(layer)
-        if fewest < p.n:
-            at, spans = np.concatenate([x[None], at]), 0.0
-        elif p.rows in GENERAL:
-            spans = 1.0
-    return {"fewest_active": fewest, "rectifying": spans, "injective": _injective(layer, spans, at)}
+        spans = fewest >= p.n and (spans or p.rows in GENERAL)
+        at = np.concatenate([x[None], at]) if fewest < p.n else at
+    return _answers(fewest, spans, spans, not spans and _pair(layer, at) is not None)
 
 
-def _certainty(layer: Layer) -> float:
-    """1 where an estimate proves that active rows span everywhere, else NaN."""
+def _answers(fewest: float, spans: bool, injective: bool, not_injective: bool) -> dict[str, float]:
+    return {"fewest_active": fewest, "rectifying": spans, "injective": injective, "not_injective": not_injective}
+
+
+def _is_certified(layer: Layer) -> bool:
+    """Whether an estimate proves that active rows span everywhere."""
     lengths = np.linalg.norm(layer.W, axis=1)
-    proven = (np.all(layer.bias <= unit * lengths) for unit in (layer.polytope, layer.certified))
-    return 1.0 if any(proven) else np.nan
+    return any(bool(np.all(layer.bias <= unit * lengths)) for unit in (layer.polytope, layer.certified))
 
 
 def _fewest(layer: Layer) -> tuple[int, np.ndarray]:
@@ -166,15 +169,11 @@ def _fewest(layer: Layer) -> tuple[int, np.ndarray]:
     return cells.fewest_active(layer.W / lengths[:, None], layer.bias / lengths, layer.domain)
 
 
-def _injective(layer: Layer, spans: float, few: np.ndarray) -> float:
-    """1 where that is certain, 0 with two inputs in hand that have one output, else undefined."""
-    if layer.domain.data is not None:
-        inputs = np.unique(layer.domain.data, axis=0)
-        outputs = np.maximum(inputs @ layer.W.T - layer.bias, 0)
-        return float(len(np.unique(outputs, axis=0)) == len(inputs))
-    if spans == 1:
-        return 1.0
-    return 0.0 if _pair(layer, few) is not None else np.nan
+def _tells_apart(layer: Layer, data: np.ndarray) -> bool:
+    """Whether different inputs have different outputs."""
+    inputs = np.unique(data, axis=0)
+    outputs = np.maximum(inputs @ layer.W.T - layer.bias, 0)
+    return len(np.unique(outputs, axis=0)) == len(inputs)
 
 
 def _pair(layer: Layer, few: np.ndarray) -> Witness | None:
@@ -189,7 +188,8 @@ def _reconstruction(p: FramesParameters, layer: Layer, inputs: np.ndarray) -> di
         error, taken = np.full(1, np.nan), np.full(1, np.nan)
         if len(inputs) and (method != "facet" or layer.facets is not None):
             x, taken = reconstructed(layer.W, layer.bias, outputs, method, layer.facets, TOLERANCE, ITERATIONS)
-            error = np.linalg.norm(x - inputs, axis=1) / np.linalg.norm(inputs, axis=1)
+            lengths = np.linalg.norm(inputs, axis=1)
+            error = np.linalg.norm(x - inputs, axis=1) / np.where(lengths > 0, lengths, 1)
         known = error[~np.isnan(error)]
         found[f"error_{method}"] = known.mean() if len(known) else np.nan
         found[f"recovered_{method}"] = (error <= RECOVERED).mean() if np.isfinite(taken).all() else np.nan
@@ -207,8 +207,7 @@ def _one(p: FramesParameters, W: np.ndarray, network: Networks, device: str) -> 
     inputs = _points(p, network, layer.domain)
     at = active(W, layer.bias, inputs)
     spanning = at.rank == p.n
-    with np.errstate(divide="ignore", invalid="ignore"):
-        condition = (at.largest / at.smallest)[spanning]
+    condition = np.log10(at.largest[spanning] / at.smallest[spanning])
     return {
         **_estimates(p, layer),
         **_decided(p, layer, inputs[~spanning]),
@@ -220,8 +219,8 @@ def _one(p: FramesParameters, W: np.ndarray, network: Networks, device: str) -> 
         "most_lost": (p.n - at.rank).max(),
         "frame_lower": at.smallest.min(),
         "frame_upper": at.largest.max(),
-        "condition": condition.mean() if len(condition) else np.nan,
-        "worst_condition": condition.max() if len(condition) else np.nan,
+        "log_condition": condition.mean() if len(condition) else np.nan,
+        "log_worst_condition": condition.max() if len(condition) else np.nan,
         "lower_lipschitz": np.sqrt(at.smallest.min()),
         "upper_lipschitz": np.linalg.norm(W, 2),
     }
@@ -357,12 +356,13 @@ OUTCOMES = (
     Outcome("lost", "dimensions that active rows do not span, mean over inputs"),
     Outcome("most_lost", "dimensions that active rows do not span, most at the inputs drawn", kind="count"),
     Outcome("fewest_active", "active rows, fewest anywhere on the domain", kind="count"),
-    Outcome("rectifying", "active rows span everywhere on the domain", kind="proportion"),
-    Outcome("injective", "layer is injective on the domain", kind="proportion"),
+    Outcome("rectifying", "active rows are certain to span everywhere on the domain", kind="proportion"),
+    Outcome("injective", "layer is certain to be injective on the domain", kind="proportion"),
+    Outcome("not_injective", "two inputs of the domain with one output were found", kind="proportion"),
     Outcome("frame_lower", "smallest lower frame bound A of active rows at the inputs drawn"),
     Outcome("frame_upper", "largest upper frame bound B of active rows at the inputs drawn"),
-    Outcome("condition", "B/A of active rows, mean over inputs where they span"),
-    Outcome("worst_condition", "B/A of active rows, largest where they span"),
+    Outcome("log_condition", "log10 of B/A of active rows, mean over inputs where they span"),
+    Outcome("log_worst_condition", "log10 of B/A of active rows, largest where they span"),
     Outcome("lower_lipschitz", "smallest singular value of active rows at the inputs drawn"),
     Outcome("upper_lipschitz", "largest singular value of W"),
     *(Outcome(f"error_{method}", f"relative error of reconstruction, {method}") for method in METHODS),

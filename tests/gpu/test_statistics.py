@@ -127,6 +127,12 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, float]]] =
         {"width": 4, "examples": 200, "steps": 5, "checkpoints": 2, "reference": "same"},
         FIRST_LAYERS,
     ),
+    "frames": (
+        "frames",
+        {"rows": ["sphere", "gaussian"], "domain": ["ball", "nonnegative"], "bias": [-0.2, 0.1]},
+        {"n": 4, "redundancy": 4.0, "samples": 3000, "points": 50, "reconstructed": 3, "certify": True},
+        {o.name: 0.0 for o in statistics.get("frames").outcomes},
+    ),
     "injectivity": (
         "injectivity",
         {

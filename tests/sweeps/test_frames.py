@@ -200,7 +200,7 @@ class TestInjectivity:
         got = measured(20, n=4, redundancy=1.25, bias_from="polytope", points=5)
         outside = got["inside"] == 0
         assert outside.any()
-        for name in ("rectifying", "injective", "active", "too_few", "condition"):
+        for name in ("rectifying", "injective", "active", "too_few", "log_condition"):
             assert np.isnan(got[name][outside]).all()
 
     def test_a_decision_is_never_against_what_is_seen(self) -> None:
@@ -215,14 +215,16 @@ class TestInjectivity:
             assert np.all(got["too_few"][got["rectifying"] == 1] == 0)
             assert np.all(got["fewest_active"] <= got["fewest_met"])
             if domain["domain"] != "sphere":
-                np.testing.assert_array_equal(got["injective"], got["rectifying"])
+                np.testing.assert_array_equal(got["not_injective"], 1 - got["rectifying"])
+            np.testing.assert_array_equal(got["injective"], got["rectifying"])
 
     def test_on_the_sphere_injective_needs_less(self) -> None:
         """n - 1 active rows leave a line, which meets the sphere in two points: mostly nothing is proven."""
         got = measured(80, n=3, redundancy=4.0, bias=0.0, domain="sphere", points=300, estimates="none")
         line = (got["rectifying"] == 0) & (got["fewest_active"] == 2)
-        assert np.isnan(got["injective"][line]).any()
-        assert np.all(got["injective"][got["fewest_active"] < 2] == 0)
+        assert 0 < got["not_injective"][line].mean() < 1
+        assert np.all(got["not_injective"][got["fewest_active"] < 2] == 1)
+        assert np.all(got["injective"] + got["not_injective"] <= 1)
 
     def test_witnesses_are_two_inputs_of_the_domain_with_one_output(self) -> None:
         seen = 0
@@ -231,8 +233,7 @@ class TestInjectivity:
             networks = networks_of(1, key, **values)
             assert STATISTIC.witness is not None
             found = STATISTIC.witness(networks)
-            injective = sampled(networks)["injective"][0]
-            assert (found is None) == (injective == 1)
+            assert (found is None) == (sampled(networks)["not_injective"][0] == 0)
             if found is not None:
                 seen += 1
                 W = draw(networks, "sphere", 9, 3)[0]
@@ -247,7 +248,8 @@ class TestInjectivity:
         matrix = save(tmp_path / "w.npy", np.array([[1.0, 0.1], [1.0, -0.1]]))
         values = {"n": 2, "rows": "file", "matrix": matrix, "domain": "data", "inputs": inputs, "estimates": "none"}
         got = measured(1, **values)
-        assert (got["injective"][0], got["rectifying"][0], got["fewest_active"][0]) == (0, 0, 0)
+        assert (got["injective"][0], got["not_injective"][0], got["rectifying"][0]) == (0, 1, 0)
+        assert got["fewest_active"][0] == 0
         assert measured(1, **values, bias=-3.0)["injective"][0] == 1
 
     def test_bounds_and_condition_are_those_of_the_active_rows(self) -> None:
@@ -261,7 +263,7 @@ class TestInjectivity:
             A, B = np.array([(s[-1] ** 2 if len(s) == 3 else 0, s[0] ** 2) for s in spectra]).T
             assert got["frame_lower"][i] == pytest.approx(A.min())
             assert got["frame_upper"][i] == pytest.approx(B.max())
-            assert got["worst_condition"][i] == pytest.approx((B / A)[A > 0].max())
+            assert got["log_worst_condition"][i] == pytest.approx(np.log10((B / A)[A > 0].max()))
             assert got["lower_lipschitz"][i] == pytest.approx(math.sqrt(A.min()))
             assert got["upper_lipschitz"][i] == pytest.approx(np.linalg.norm(W[i], 2))
             np.testing.assert_allclose(active(W[i], np.full(15, -0.2), inputs).largest, B)
