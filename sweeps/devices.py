@@ -11,15 +11,20 @@ from types import ModuleType
 
 from llvmlite.binding import get_host_cpu_name
 
-from sweeps.errors import RefusedError
+from sweeps.errors import RefusedError, unknown
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def resolve(device: str) -> str:
     """`auto` is a GPU where this process sees one, else the CPU.
 
     Raises:
+        UnknownNameError: no such device.
         RefusedError: a GPU is asked for and none is visible.
     """
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES)
     if device == "auto":
         return "cuda" if _sees_gpu() else "cpu"
     if device == "cuda" and not _sees_gpu():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
 
 from sweeps import randomness
+from sweeps.devices import resolve
 from sweeps.errors import OutsideError, unknown
 from sweeps.frames.domain import Domain, Kind
 from sweeps.frames.facets import MOST, expected_facets, facets
@@ -59,8 +61,8 @@ def bias_bounds(
     Args:
         W: float (m, n), the path of a .npy file, a torch.nn.Linear, or a torch.nn.Conv2d on an `image` (rows, columns).
         domain: a Domain, or the kind of one of radius 1.
-        method: "polytope" (certified, to 8 inputs) or "sampled" (certified on finite data only); None: the polytope's
-            where it can be had.
+        method: "polytope" (certified, to a million facets) or "sampled" (certified on finite data only); None: of up to
+            8 inputs the polytope's, where it can be had.
         samples: random directions of the sampled estimate, from `seed`; of finite data all inputs are taken.
         general: take it that any n rows are independent, as those of a trained dense layer, but not of a convolution;
             with hundreds of inputs much faster, and alone makes use of a GPU as `device`.
@@ -72,10 +74,13 @@ def bias_bounds(
     Haider, Ehler, Balazs, arXiv 2307.09672 and 2406.15856.
     """
     matrix, own = matrix_of(W, image)
+    if not isinstance(domain, Domain | str):
+        raise ValueError(f"domain must be a Domain or the name of a kind, got {type(domain).__qualname__}")
     where = domain if isinstance(domain, Domain) else Domain(domain)
     lengths = np.linalg.norm(matrix, axis=1)
     rows = matrix / lengths[:, None]
-    _check(where, rows, method, samples)
+    _check(where, rows, method, samples, seed)
+    device = resolve(device)
     unit = _exact_if_any(rows, where) if method is None else None
     if method == "polytope":
         unit = exact_bias(rows, where)
@@ -107,13 +112,16 @@ def exact_bias(rows: np.ndarray, domain: Domain, given: np.ndarray | None = None
     return domain.scaled(polytope_bias(rows, positive=domain.positive, given=found))
 
 
-def _check(domain: Domain, rows: np.ndarray, method: Method | None, samples: int) -> None:
+def _check(domain: Domain, rows: np.ndarray, method: Method | None, samples: int, seed: int) -> None:
     if method not in (None, "polytope", "sampled"):
         raise unknown("method", method, ("polytope", "sampled"))
+    if rows.shape[1] < 2:
+        raise ValueError(f"W must have at least 2 columns, inputs, got shape {rows.shape}")
     if domain.data is not None and domain.data.shape[1] != rows.shape[1]:
         raise ValueError(f"data must have n = {rows.shape[1]} columns as W has, got shape {domain.data.shape}")
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+    for name, value, least in (("samples", samples, 1), ("seed", seed, 0)):
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
 
 
 def _directions(rows: np.ndarray, domain: Domain, samples: int, seed: int) -> Iterator[np.ndarray]:

@@ -7,12 +7,14 @@ found for directions |x| = 1 serves all radii from r to R: times r where it is p
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from numbers import Real
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sweeps.errors import unknown
+from sweeps.errors import in_one_line, unknown
 
+MARGIN = 1e-9
 Kind = Literal["sphere", "ball", "donut", "nonnegative", "data"]
 
 
@@ -34,6 +36,9 @@ class Domain:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise unknown("domain", self.kind, get_args(Kind))
+        for name in ("radius", "inner"):
+            if not isinstance(getattr(self, name), Real):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
         if not 0 < self.radius < np.inf:
             raise ValueError(f"radius must be positive and finite, got {self.radius}")
         if self.kind == "donut" and not 0 < self.inner <= self.radius:
@@ -42,8 +47,8 @@ class Domain:
             raise ValueError(f'inner is for a "donut", and the domain is "{self.kind}"; leave it out')
         if (self.kind == "data") != (self.data is not None):
             raise ValueError(f'data is for the domain "data", and only for it; the domain is "{self.kind}"')
-        if self.data is not None and (self.data.ndim != 2 or not len(self.data) or not np.isfinite(self.data).all()):
-            raise ValueError(f"data must be finite inputs (inputs, n), at least one, got shape {self.data.shape}")
+        if self.data is not None:
+            object.__setattr__(self, "data", _inputs(self.data))
 
     @property
     def positive(self) -> bool:
@@ -62,11 +67,15 @@ class Domain:
     def scaled(self, unit: np.ndarray) -> np.ndarray:
         """Biases on K from those for directions of length 1, of data those for the `shrunk` data.
 
+        Those of data are a MARGIN lower, so that rows which an input needs are active at it and no borderline case.
         Infinite ones, of rows that nobody needs, become `largest`.
         """
         finite = np.where(np.isposinf(unit), 0.0, unit)
-        above = self.largest if self.data is not None else self.smallest
-        return np.where(np.isposinf(unit), self.largest, finite * np.where(unit >= 0, above, self.largest))
+        if self.data is not None:
+            found = (finite - MARGIN) * self.largest
+        else:
+            found = finite * np.where(unit >= 0, self.smallest, self.radius)
+        return np.where(np.isposinf(unit), self.largest, found)
 
     @property
     def shrunk(self) -> np.ndarray:
@@ -88,3 +97,15 @@ class Domain:
         n, least = normals.shape[-1], self.smallest / self.radius
         radius = (least**n + uniforms * (1 - least**n)) ** (1 / n) if least < 1 else np.ones_like(uniforms)
         return self.radius * radius[..., None] * self.directions(normals)
+
+
+def _inputs(data: Any) -> np.ndarray:
+    """Data as float64 (inputs, n)."""
+    try:
+        array = np.asarray(data)
+    except ValueError as error:  # inputs of several lengths
+        raise ValueError(f"data must be inputs (inputs, n); {in_one_line(error)}") from None
+    fits = array.ndim == 2 and array.size and array.dtype.kind in "fiub" and np.isfinite(array).all()
+    if not fits:
+        raise ValueError(f"data must be finite inputs (inputs, n), at least one, got {array.dtype} {array.shape}")
+    return np.array(array, np.float64)

@@ -6,7 +6,9 @@ and a column for every channel, row and column of its image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Conv2d
 
+MOST = 2**26
+"""Entries of the images that a convolution is applied to, one for each pixel."""
 KINDS = "an array (m, n) of real numbers, the path of a .npy file of one, a torch.nn.Linear or a torch.nn.Conv2d"
 
 
@@ -52,17 +56,30 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _array(layer: Any) -> np.ndarray:
+    array = numbers(layer, f"the layer must be {KINDS}")
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"the layer must be {KINDS}, got shape {array.shape}")
+    return array
+
+
+def numbers(values: Any, wanted: str) -> np.ndarray:
+    """Real numbers as float64; from an array, a torch tensor, a number or nested lists of them.
+
+    Raises:
+        ValueError: these are no real numbers; it begins with what is `wanted`.
+    """
     torch = loaded_torch()
-    array = layer.detach().cpu().numpy() if torch is not None and isinstance(layer, torch.Tensor) else layer
-    if not isinstance(array, np.ndarray | Sequence):
-        raise ValueError(f"the layer must be {KINDS}, got {_named(layer)}")
+    if torch is not None and isinstance(values, torch.Tensor):
+        return _numbers(values) if not values.is_complex() else numbers(values.detach().cpu().numpy(), wanted)
+    if not isinstance(values, np.ndarray | np.generic | Sequence | Real):
+        raise ValueError(f"{wanted}, got {_named(values)}")
     try:
-        array = np.asarray(array)
+        array = np.asarray(values)
     except ValueError as error:  # rows of several lengths
-        raise ValueError(f"the layer must be {KINDS}; {in_one_line(error)}") from None
-    if array.ndim != 2 or not array.size or array.dtype.kind not in "fiub":
-        raise ValueError(f"the layer must be {KINDS}, got {array.dtype} {array.shape}")
-    return np.array(array, np.float64)
+        raise ValueError(f"{wanted}; {in_one_line(error)}") from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{wanted}, got {array.dtype} {array.shape}")
+    return np.array(array, np.float64, order="C")
 
 
 def _checked(W: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +88,8 @@ def _checked(W: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(zero := np.flatnonzero(~W.any(axis=1))):
         others = f" and {len(zero) - 1} others" if len(zero) > 1 else ""
         raise ValueError(
-            f"row {zero[0]}{others} of the layer's {len(W)} are zero: the neuron sees nothing; leave it out"
+            f"row {zero[0]}{others} of the layer's {len(W)} are zero: the neuron sees nothing, of a convolution only "
+            f"padding; leave it out, or pad less"
         )
     return W, alpha
 
@@ -83,6 +101,11 @@ def _of_convolution(layer: Conv2d, image: tuple[int, int] | None) -> tuple[np.nd
     if image is None or len(image) != 2 or not all(isinstance(side, int) and side > 0 for side in image):
         raise ValueError(f"a convolution needs image = (rows, cols), what it is applied to, got {image}")
     n = layer.in_channels * image[0] * image[1]
+    if n * n > MOST:
+        raise ValueError(
+            f"the matrix of a convolution on {layer.in_channels} x {image[0]} x {image[1]} has {n} columns, more than "
+            f"{math.isqrt(MOST)}; a smaller image has the same rows"
+        )
     pixels = torch.eye(n, dtype=torch.float64).view(n, layer.in_channels, *image)
     try:
         made = _convolved(layer, pixels)

@@ -1,10 +1,16 @@
-"""The polytope bias of a finite data set: an input needs the rows of one facet whose cone it lies in, and no others."""
+"""Finite data: the polytope's bias for them, and whether a layer tells them apart.
+
+An input needs the rows of one facet in whose cone it lies, and no others. Two inputs with one output have one product
+with any vector of output space, so they are neighbours in the order of such products, but for coincidences.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sweeps.compiled import compiled
+from sweeps.frames.pairs import APART, EQUAL
+from sweeps.witness import Witness
 
 INSIDE = -1e-9  # of the largest coefficient: an input on the border of a cone is in it
 
@@ -17,6 +23,25 @@ def polytope_bias_on_data(rows: np.ndarray, facets: np.ndarray, data: np.ndarray
     """
     inverses = np.linalg.inv(rows[facets])  # x = sum_j c_j phi_j, so c = x inverse
     return _on_data(rows, facets, inverses, np.ascontiguousarray(data, dtype=np.float64))
+
+
+def pair(W: np.ndarray, alpha: np.ndarray, data: np.ndarray) -> Witness | None:
+    """Two of the `data` (inputs, n), not the same, with one output of ReLU(W x - alpha) to rounding; None if none is.
+
+    Inputs count as the same, and outputs as equal, by the tolerances of sweeps.frames.pairs.
+    """
+    outputs = np.maximum(data @ W.T - alpha, 0)
+    order = np.argsort(outputs @ np.sqrt(1.0 + np.arange(len(W))), kind="stable")
+    largest = np.linalg.norm(data, axis=1).max()
+    equal = EQUAL * (np.linalg.norm(W, axis=1) * largest + np.abs(alpha))
+    near = (np.abs(np.diff(outputs[order], axis=0)) <= equal).all(axis=1)
+    for group in np.split(order, np.flatnonzero(~near) + 1):  # of inputs with one output
+        far = np.linalg.norm(data[group] - data[group[0]], axis=1)
+        if far.max() > APART * largest:
+            one, other = data[group[0]], data[group[far.argmax()]]
+            gap = float(np.abs(outputs[group[0]] - outputs[group[far.argmax()]]).max())
+            return Witness(one, other, gap, f"two of {len(data)} given inputs, of {len(group)} with this output")
+    return None
 
 
 @compiled

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,6 +32,7 @@ from scipy.optimize import nnls
 from sweeps.errors import NotInjectiveError, NotInRangeError, unknown
 from sweeps.frames.active import TOLERANCE, frame, rank_of
 from sweeps.frames.frame_algorithm import first_inside, frame_algorithm
+from sweeps.frames.layers import numbers
 
 Method = Literal["canonical", "facet", "iterative", "constrained"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -244,8 +246,10 @@ def _surround(active: np.ndarray, tight: np.ndarray) -> bool:
 def _layer(W: Any, alpha: Any, method: str, facets: Any, tolerance: float, most: int) -> _Layer:
     if method not in get_args(Method):
         raise unknown("method", method, get_args(Method))
-    if not 0 < tolerance < 1 or most < 1:
-        raise ValueError(f"tolerance must be between 0 and 1 and most at least 1, got {tolerance} and {most}")
+    if not isinstance(tolerance, Real) or not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must be a number between 0 and 1, got {tolerance!r}")
+    if not isinstance(most, Integral) or most < 1:
+        raise ValueError(f"most must be a whole number, at least 1, got {most!r}")
     rows, biases = _array("W", W), _array("alpha", alpha)
     if rows.ndim != 2 or not rows.size:
         raise ValueError(f"W must be (m, n), a row for each neuron, got {rows.shape}")
@@ -260,7 +264,7 @@ def _layer(W: Any, alpha: Any, method: str, facets: Any, tolerance: float, most:
 
 
 def _array(name: str, values: Any) -> np.ndarray:
-    array = np.array(values, np.float64, order="C")
+    array = numbers(values, f"{name} must be an array of real numbers")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
     return array

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeps.compiled import compiled
+from sweeps.errors import OutsideError
+from sweeps.frames.active import frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,12 +56,12 @@ def sampled_bias(
     are equally correlated with u at the n-th place all are taken then, and the first one otherwise.
 
     Raises:
-        ValueError: the rows do not span R^n; in one line.
+        OutsideError: the rows do not span R^n.
     """
     rows = np.ascontiguousarray(rows, np.float64)
     m, n = rows.shape
-    if (rank := np.linalg.matrix_rank(rows, tol=DEPENDENT)) < n:
-        raise ValueError(f"the {m} rows must span all {n} dimensions, and span {rank}")
+    if (rank := frame(rows)[0]) < n:
+        raise OutsideError(f"the {m} rows must span all {n} dimensions, and span {rank}")
     bias, narrow, lower = np.full(m, np.inf), rows.astype(np.float32), _lower_general if general else _lower_any
     if device == "cpu" or not general:
         parts = map(_as_array, _cut(directions, lambda _: max(1, PART // (m + n))))

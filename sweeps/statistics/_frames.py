@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from sweeps.frames import cells, facets
+from sweeps.frames import cells, facets, trained_rows
 from sweeps.frames import rows as row_laws
 from sweeps.frames.bounds import LARGEST
 from sweeps.frames.domain import Domain, Kind
 from sweeps.inputs import files, labelled
+from sweeps.inputs.pixels import refused
 from sweeps.statistic import Parameters
 
 GENERAL = row_laws.GENERAL | {"trained"}
@@ -22,6 +25,19 @@ UNIT = frozenset(row_laws.POLYTOPES) | {"sphere", "orthogonal"}
 POLYTOPES = frozenset(row_laws.POLYTOPES)
 LONGEST = 60.0
 """Most seconds the exact answer may take a draw."""
+
+
+def _rows_of(path: Path) -> np.ndarray:
+    """A user's rows, none of which may be zero."""
+    array = files.mapped(path)
+    files.check_finite(path, array, np.float64)
+    if array.ndim == 2 and len(zero := np.flatnonzero(~array.any(axis=1))):
+        raise refused(path, f"has rows of zeros, neurons that see nothing, the first is {zero[0]}; leave them out")
+    return array
+
+
+UserRows = Annotated[str, AfterValidator(partial(files.pin_by, read=_rows_of))]
+"""The type of a parameter that names a user's .npy file of rows; empty for none."""
 
 
 class FramesParameters(Parameters):
@@ -36,7 +52,10 @@ class FramesParameters(Parameters):
         json_schema_extra={"unit": "1"},
     )
     rows: row_laws.Law = Field("sphere", description="law of the rows of W, or a polytope whose vertices they are")
-    matrix: files.UserArray = Field("", description='a .npy file (M, n) that rows = "file" takes m rows of')
+    matrix: UserRows = Field("", description='a .npy file (M, n) that rows = "file" takes m rows of')
+    general: bool = Field(
+        False, description="any n rows of the file are independent, as of a trained dense layer, not of a convolution"
+    )
     trained_on: Literal["digits", "mnist", "photographs"] = Field(
         "digits", description='images that the first layer with rows = "trained" is trained on'
     )
@@ -50,7 +69,11 @@ class FramesParameters(Parameters):
     domain: Kind = Field("ball", description='where inputs lie; "nonnegative" is the part x >= 0 of the ball')
     radius: float = Field(1.0, gt=0, le=1e6, description="largest length of an input", json_schema_extra={"unit": "1"})
     inner: float = Field(
-        0.0, ge=0, le=1e6, description='smallest length of an input, of a "donut"', json_schema_extra={"unit": "1"}
+        0.0,
+        ge=0,
+        le=1e6,
+        description='smallest length of an input; of a "donut" alone',
+        json_schema_extra={"unit": "1"},
     )
     inputs: files.UserArray = Field("", description='a .npy file (inputs, n) that is the domain "data"')
     bias: float = Field(
@@ -92,6 +115,16 @@ class FramesParameters(Parameters):
         return row_laws.polytope_rows(self.rows, self.n) if self.rows in POLYTOPES else files.shape(self.matrix)[0]
 
     @property
+    def is_general(self) -> bool:
+        """Whether any n rows are independent, so that n active ones span."""
+        return self.rows in GENERAL or self.general
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything is asked for that can prove a layer injective."""
+        return self.decide or self.by_polytope or self.certify or self.domain == "data"
+
+    @property
     def by_polytope(self) -> bool:
         return self.estimates in ("both", "polytope")
 
@@ -111,15 +144,16 @@ class FramesParameters(Parameters):
         return facets.expected_facets(self.n, max(self.samples, self.n) * mirrored) / mirrored
 
     def the_domain(self) -> Domain:
-        data = np.asarray(files.load(self.inputs), dtype=np.float64) if self.inputs else None
-        return Domain(self.domain, self.radius, self.inner, data)
+        if self.domain == "data":
+            return Domain("data", data=files.load(self.inputs))
+        return Domain(self.domain, self.radius, self.inner if self.domain == "donut" else 0.0)
 
     @model_validator(mode="after")
     def _rows_fit(self) -> Self:
-        if (self.rows == "file") != bool(self.matrix):
-            raise ValueError(f'matrix, the path of a .npy file, is for rows = "file", and rows is {self.rows!r}')
         if self.rows == "file":
-            _check_shape("matrix", self.matrix, self.n)
+            _check_file("matrix", self.matrix, 'rows = "file"', self.n)
+        elif self.general:
+            raise ValueError(f'general is of rows = "file", and rows is {self.rows!r}')
         if self.rows in POLYTOPES:
             m = row_laws.polytope_rows(self.rows, self.n)  # refuses where there is none
             if self.redundancy and self.m != m:
@@ -143,19 +177,18 @@ class FramesParameters(Parameters):
         return self
 
     def _check_filters(self) -> None:
-        channels = labelled.shape(self.trained_on, "")[0]
-        if self.side not in (3, 5, 7) or channels * self.side**2 != self.n:
-            known = ", ".join(str(channels * side**2) for side in (3, 5, 7))
+        if self.n not in (sizes := [trained_rows.inputs(self.trained_on, side) for side in (3, 5, 7)]):
+            known = ", ".join(map(str, sizes))
             raise ValueError(f"n must be one of {known}, the entries of a filter on {self.trained_on}, got {self.n}")
 
     @model_validator(mode="after")
     def _domain_fits(self) -> Self:
-        if (self.domain == "data") != bool(self.inputs):
-            raise ValueError(f'inputs, the path of a .npy file, is for domain = "data", and domain is {self.domain!r}')
         if self.domain == "data":
-            _check_shape("inputs", self.inputs, self.n)
+            _check_file("inputs", self.inputs, 'domain = "data"', self.n)
         else:
-            Domain(self.domain, self.radius, self.inner)  # refuses radii that do not fit
+            self.the_domain()  # refuses radii that do not fit
+        if self.reconstructed > self.points:
+            raise ValueError(f"reconstructed must be at most points = {self.points}, got {self.reconstructed}")
         return self
 
     @model_validator(mode="after")
@@ -194,7 +227,9 @@ class FramesParameters(Parameters):
             )
 
 
-def _check_shape(name: str, pinned: str, n: int) -> None:
+def _check_file(name: str, pinned: str, wanted_by: str, n: int) -> None:
+    if not pinned:
+        raise ValueError(f"{wanted_by} needs {name}, the path of a .npy file")
     shape = files.shape(pinned)
     if len(shape) != 2 or shape[1] != n:
         raise ValueError(f"{name} must have n = {n} columns, got shape {shape} in {pinned!r}")

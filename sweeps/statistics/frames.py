@@ -1,15 +1,15 @@
 """A ReLU layer with a bias on a bounded domain: how much bias its rows bear, what is lost, and getting the input back.
 
-The layer is ReLU(<w_i, x> - b_i). It is alpha-rectifying on K, and then injective there, if the rows active at x span
-for every x of K. Which bias each row bears is estimated in two ways: by the facets of the rows' convex hull, exactly,
-and by sampled directions, from above; see sweeps.frames. Biases of these estimates are of rows of length 1.
+The layer is ReLU(<w_i, x> - b_i). It is alpha-rectifying on K, and then injective there, if the rows active at x,
+<w_i, x> > b_i, span for every x of K: two inputs with one output have the same active rows. Which bias each row bears
+is estimated in two ways: by the facets of the rows' convex hull, exactly, and by sampled directions, from above; see
+sweeps.frames. Biases of these estimates are of rows of length 1.
 Haider, Ehler, Balazs, "Convex geometry of ReLU-layers, injectivity on the ball and local reconstruction", ICML 2023
 (arXiv 2307.09672); "Injectivity of ReLU-layers: Perspectives from Frame Theory" (arXiv 2406.15856).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -17,8 +17,8 @@ import numpy as np
 
 from sweeps import progress
 from sweeps.errors import OutsideError
-from sweeps.frames import cells, facets, pairs, rows, trained_rows
-from sweeps.frames.active import active
+from sweeps.frames import cells, facets, on_data, pairs, rows, trained_rows
+from sweeps.frames.active import MANY, active
 from sweeps.frames.bounds import exact_bias
 from sweeps.frames.domain import Domain
 from sweeps.frames.polytope import covering_radius
@@ -26,7 +26,7 @@ from sweeps.frames.reconstruction import METHODS, reconstructed
 from sweeps.frames.sampled import chunk, sampled_bias
 from sweeps.inputs import files
 from sweeps.statistic import Dim, Networks, Outcome, Points, Reference, Statistic, by_point
-from sweeps.statistics._frames import GENERAL, POLYTOPES, UNIT, FramesParameters
+from sweeps.statistics._frames import POLYTOPES, UNIT, FramesParameters
 from sweeps.theory import frames as theory
 from sweeps.theory.injectivity import wendel
 from sweeps.witness import Witness
@@ -63,9 +63,8 @@ def _layer(p: FramesParameters, W: np.ndarray, network: Networks, device: str) -
     if found is not None:
         polytope = exact_bias(unit, domain, found)
     sampled, certified, radius = unknown, unknown, np.nan
-    if p.by_samples:
-        directions = _directions(p, network, domain)
-        of_directions = sampled_bias(unit, directions, general=p.rows in GENERAL, device=device)
+    of_directions = _of_directions(p, unit, network, domain, device)
+    if of_directions is not None:
         sampled = domain.scaled(of_directions)
         if p.certify:
             radius = _covering_radius(p, network, domain)
@@ -80,6 +79,18 @@ def _facets(p: FramesParameters, unit: np.ndarray, domain: Domain) -> np.ndarray
         return None
     try:
         return facets.facets(unit, positive=domain.positive)
+    except OutsideError:
+        return None
+
+
+def _of_directions(
+    p: FramesParameters, unit: np.ndarray, network: Networks, domain: Domain, device: str
+) -> np.ndarray | None:
+    """The sampled bias for directions, if it is asked for and the rows span."""
+    if not p.by_samples:
+        return None
+    try:
+        return sampled_bias(unit, _directions(p, network, domain), general=p.is_general, device=device)
     except OutsideError:
         return None
 
@@ -112,8 +123,8 @@ def _estimates(p: FramesParameters, layer: Layer) -> dict[str, Any]:
     return {
         "inside": float(layer.facets is not None) if p.by_polytope else np.nan,
         "facets": np.nan if layer.facets is None else len(layer.facets),
-        **_summary("polytope", polytope, p.listed),
-        **_summary("sampled", sampled, p.listed),
+        **_summary("polytope", polytope, p.listed, layer.domain),
+        **_summary("sampled", sampled, p.listed, layer.domain),
         "gap": gap.mean(),
         "gap_of_smallest": sampled.min() - polytope.min(),
         "certified_mean": layer.certified.mean(),
@@ -122,8 +133,8 @@ def _estimates(p: FramesParameters, layer: Layer) -> dict[str, Any]:
     }
 
 
-def _summary(name: str, bias: np.ndarray, listed: int) -> dict[str, Any]:
-    allowed = np.where(np.isnan(bias), np.nan, bias >= -ROUNDING).mean()
+def _summary(name: str, bias: np.ndarray, listed: int, domain: Domain) -> dict[str, Any]:
+    allowed = np.where(np.isnan(bias), np.nan, bias >= -ROUNDING * domain.largest).mean()
     return {
         f"{name}_bias": bias[:listed],
         f"{name}_mean": bias.mean(),
@@ -138,23 +149,23 @@ def _points(p: FramesParameters, network: Networks, domain: Domain) -> np.ndarra
     return domain.points(network.normals(POINTS, p.points, p.n)[0], uniforms)
 
 
-def _decided(p: FramesParameters, layer: Layer, few: np.ndarray) -> dict[str, Any]:
+def _decided(p: FramesParameters, layer: Layer, few: np.ndarray) -> dict[str, float]:
     """Whether active rows span everywhere; `few` (k, n) are inputs where they do not."""
-    at, fewest, spans = few[:TRIED], np.nan, not len(few) and _is_certified(layer)
+    fewest, spans, at = np.nan, not len(few) and _is_certified(layer), few[:TRIED]
     if (data := layer.domain.data) is not None:
-        slack = ROUNDING * layer.domain.largest * np.linalg.norm(layer.W, axis=1)
-        everywhere = active(layer.W, layer.bias - slack, data)  # with equality, as by definition
-        injective = _tells_apart(layer, data)
-        spans = bool(everywhere.rank.min() == p.n)
-        return _answers(everywhere.count.min(), spans, injective, not injective)
+        everywhere = active(layer.W, layer.bias, data)
+        pair = on_data.pair(layer.W, layer.bias, data)
+        fewest, spans = everywhere.count.min(), bool(everywhere.rank.min() == p.n)
+        return _answers(fewest, spans, pair is None, pair is not None)
     if p.decide:
-        fewest, x = _fewest(layer)
-        spans = fewest >= p.n and (spans or p.rows in GENERAL)
+        fewest, x = cells.fewest_active(*_of_length_1(layer), layer.domain)
+        spans = fewest >= p.n and (spans or p.is_general)
         at = np.concatenate([x[None], at]) if fewest < p.n else at
-    return _answers(fewest, spans, spans, not spans and _pair(layer, at) is not None)
+    certain = float(spans) if p.is_asked else np.nan
+    return _answers(fewest, certain, certain, not spans and _pair(layer, at) is not None)
 
 
-def _answers(fewest: float, spans: bool, injective: bool, not_injective: bool) -> dict[str, float]:
+def _answers(fewest: float, spans: float, injective: float, not_injective: float) -> dict[str, float]:
     return {"fewest_active": fewest, "rectifying": spans, "injective": injective, "not_injective": not_injective}
 
 
@@ -164,16 +175,10 @@ def _is_certified(layer: Layer) -> bool:
     return any(bool(np.all(layer.bias <= unit * lengths)) for unit in (layer.polytope, layer.certified))
 
 
-def _fewest(layer: Layer) -> tuple[int, np.ndarray]:
+def _of_length_1(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and biases."""
     lengths = np.linalg.norm(layer.W, axis=1)
-    return cells.fewest_active(layer.W / lengths[:, None], layer.bias / lengths, layer.domain)
-
-
-def _tells_apart(layer: Layer, data: np.ndarray) -> bool:
-    """Whether different inputs have different outputs."""
-    inputs = np.unique(data, axis=0)
-    outputs = np.maximum(inputs @ layer.W.T - layer.bias, 0)
-    return len(np.unique(outputs, axis=0)) == len(inputs)
+    return layer.W / lengths[:, None], layer.bias / lengths
 
 
 def _pair(layer: Layer, few: np.ndarray) -> Witness | None:
@@ -193,7 +198,7 @@ def _reconstruction(p: FramesParameters, layer: Layer, inputs: np.ndarray) -> di
         known = error[~np.isnan(error)]
         found[f"error_{method}"] = known.mean() if len(known) else np.nan
         found[f"recovered_{method}"] = (error <= RECOVERED).mean() if np.isfinite(taken).all() else np.nan
-        found[f"iterations_{method}"] = taken.mean()
+        found[f"iterations_{method}"] = taken[~np.isnan(error)].mean() if len(known) else np.nan
     return {name: value for name, value in found.items() if name in _NAMES}
 
 
@@ -251,13 +256,14 @@ def _draw(networks: Networks, device: str) -> np.ndarray:
 def _witness(networks: Networks) -> Witness | None:
     p = FramesParameters(**networks.points.point(0))
     layer = _layer(p, _draw(networks, "cpu")[0], networks, "cpu")
-    if layer.domain.data is not None or np.isnan(layer.bias).any():
+    if np.isnan(layer.bias).any():
         return None
+    if layer.domain.data is not None:
+        return on_data.pair(layer.W, layer.bias, layer.domain.data)
     inputs = _points(p, networks, layer.domain)
     few = inputs[active(layer.W, layer.bias, inputs).rank < p.n][:TRIED]
-    if p.decide:
-        fewest, x = _fewest(layer)
-        few = np.concatenate([x[None], few]) if fewest < p.n else few
+    if p.decide and (x := cells.decided(*_of_length_1(layer), layer.domain)) is not None:
+        few = np.concatenate([x[None], few])
     return _pair(layer, few)
 
 
@@ -298,15 +304,14 @@ def _exact(points: Points) -> dict[str, Any]:
 
 def _cost(p: FramesParameters) -> float:
     """Fitted to one core of an EPYC that others were using."""
-    m, n = p.m, p.n
-    found = 1e-3 + p.points * (1.5e-5 + 1e-9 * m * n + 4e-10 * n**3)
-    found += p.reconstructed * (5e-4 + 3e-8 * m * n * math.sqrt(n))
+    m, n, data = p.m, p.n, files.shape(p.inputs)[0] if p.domain == "data" else 0
+    found = 1e-3 + (p.points + data) * (1.5e-5 + 1e-9 * m * n + 4e-10 * n**3)
+    found += p.reconstructed * (3e-4 + 5e-9 * m * n)
     if p.by_polytope:
-        found += 1e-3 + 1.5e-5 * facets.expected_facets(n, m)
+        found += 1e-3 + 1.5e-5 * facets.expected_facets(n, m) * (1 + 1e-3 * data)
     if p.by_samples:
-        directions = p.samples if not p.inputs else files.shape(p.inputs)[0]
-        found += directions * (3e-7 + (1e-10 if p.rows in GENERAL else 3e-9) * m * n)
-    if p.certify and not p.inputs:
+        found += (data or p.samples) * (3e-7 + (1e-10 if p.is_general else 3e-9) * m * n)
+    if p.certify and not data:
         found += 7e-6 * p.covering_facets
     if p.decide:
         found += cells.seconds(m, n, p.domain)
@@ -317,14 +322,16 @@ def _cost(p: FramesParameters) -> float:
 
 def _memory(p: FramesParameters) -> int:
     """Of one layer at a time, and of its training."""
-    directions = min(chunk(p.m, p.n), p.samples) if not p.certify else p.samples
-    found = 24 * p.n * (directions + p.points) + 64 * p.m * p.n
+    m, n, data = p.m, p.n, files.shape(p.inputs)[0] if p.domain == "data" else 0
+    directions = p.samples if p.certify else min(chunk(m, n), p.samples)
+    found = 24 * n * (directions + p.points) + 64 * m * n + 24 * data * (m + 2 * n) + 24 * p.reconstructed * m
+    found += 8 * n * n * min(p.points + data, MANY)
     if p.by_polytope:
-        found += int(8 * p.n * (p.n + 8) * facets.expected_facets(p.n, p.m))
-    if p.certify and not p.inputs:
-        found += int(64 * p.n * p.covering_facets)
+        found += int(8 * n * (n + 8) * facets.expected_facets(n, m))
+    if p.certify and not data:
+        found += int(64 * n * p.covering_facets)
     if p.rows == "trained":
-        found += trained_rows.memory(p.m, p.trained_on, p.side, p.steps)
+        found += trained_rows.memory(m, p.trained_on, p.side, p.steps)
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 
 from sweeps.errors import OutsideError
 from sweeps.frames import Domain, bias_bounds, reconstruct
-from sweeps.frames.on_data import polytope_bias_on_data
+from sweeps.frames.on_data import pair, polytope_bias_on_data
 from sweeps.frames.rows import polytope
 
 
@@ -123,18 +123,45 @@ class TestData:
         for method in (None, "polytope", "sampled"):
             found = bias_bounds(rows, Domain("data", data=self.data), method)
             assert found.certified
-            alpha = found.bias - 1e-9
-            back = reconstruct(rows, alpha, np.maximum(self.data @ rows.T - alpha, 0))
-            np.testing.assert_allclose(back.x, self.data, rtol=1e-7, atol=1e-7)
+            back = reconstruct(rows, found.bias, np.maximum(self.data @ rows.T - found.bias, 0))
+            np.testing.assert_allclose(back.x, self.data, rtol=1e-10, atol=1e-10)
+
+    def test_rows_are_active_where_they_are_needed_and_not_on_the_border(self) -> None:
+        rows, data = np.array([[1.0, 0], [0, 1], [0, -1]]), np.array([[1.0, 1], [1, -1]])
+        for method in ("polytope", "sampled"):
+            given = rows if method == "sampled" else np.vstack([np.eye(2), -np.eye(2)])
+            found = bias_bounds(given, Domain("data", data=data), method)
+            outputs = np.maximum(data @ given.T - found.bias, 0)
+            assert found.certified
+            assert np.all((outputs > 0).sum(1) == 2)
+            assert not np.array_equal(outputs[0], outputs[1])
+
+    def test_inputs_with_one_output_to_rounding_are_found(self) -> None:
+        v = np.array([1.0, -2.0, 1.0]) / math.sqrt(6)
+        W = np.random.default_rng(0).normal(size=(8, 3))
+        W -= np.outer(W @ v, v)
+        x = np.array([0.3, 0.2, -0.1])
+        data = np.vstack([self.data, x - 0.5 * v, x - 0.9 * v])
+        found = pair(W, np.full(8, -0.1), data)
+        assert found is not None
+        np.testing.assert_array_equal(np.stack([found.first, found.second]), data[-2:])
+        assert found.difference < 1e-15
+        assert pair(W, np.full(8, -0.1), data[:-1]) is None
+        assert pair(W, np.full(8, -0.1), np.vstack([data[:-1], data[-2] + 1e-14])) is None  # one input twice
 
     def test_a_row_that_nothing_needs_may_be_silent(self) -> None:
         rows = np.vstack([np.eye(2), -np.eye(2)])
         found = bias_bounds(rows, Domain("data", data=np.array([[3.0, 4.0], [1.0, 0.5]])))
-        np.testing.assert_allclose(found.bias, [1.0, 0.5, 5.0, 5.0])
+        np.testing.assert_allclose(found.bias, [1.0, 0.5, 5.0, 5.0], rtol=2e-8)
 
     def test_zeros_alone(self) -> None:
         found = bias_bounds(np.eye(2), Domain("data", data=np.zeros((2, 2))))
         np.testing.assert_array_equal(found.bias, [0, 0])
+
+
+def test_one_input_is_too_few() -> None:
+    with pytest.raises(ValueError, match="W must have at least 2 columns"):
+        bias_bounds(np.array([[1.0], [-1.0]]), "sphere")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +169,11 @@ class TestData:
     [
         ({"domain": "bal"}, "unknown domain 'bal'; did you mean 'ball'?"),
         ({"method": "facets"}, "unknown method 'facets'"),
-        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"samples": 0}, "samples must be a whole number, at least 1, got 0"),
+        ({"samples": 1e4}, "samples must be a whole number, at least 1, got 10000.0"),
+        ({"seed": None}, "seed must be a whole number, at least 0, got None"),
+        ({"device": "banana"}, "unknown device 'banana'"),
+        ({"domain": np.ones((2, 3))}, "domain must be a Domain or the name of a kind, got ndarray"),
         ({"domain": Domain("data", data=np.ones((2, 4)))}, "data must have n = 3 columns as W has, got shape (2, 4)"),
     ],
     ids=str,
@@ -160,7 +191,17 @@ def test_what_does_not_fit_is_refused(arguments: dict, message: str) -> None:
         ({"inner": 0.5}, 'inner is for a "donut", and the domain is "ball"; leave it out'),
         ({"kind": "data"}, 'data is for the domain "data", and only for it'),
         ({"data": np.ones((1, 2))}, 'data is for the domain "data", and only for it'),
-        ({"kind": "data", "data": np.ones(3)}, "data must be finite inputs (inputs, n), at least one, got shape (3,)"),
+        (
+            {"kind": "data", "data": np.ones(3)},
+            "data must be finite inputs (inputs, n), at least one, got float64 (3,)",
+        ),
+        ({"kind": "data", "data": [["a", "b"]]}, "data must be finite inputs (inputs, n), at least one, got <U1"),
+        (
+            {"kind": "data", "data": np.ones((2, 2)) * 1j},
+            "data must be finite inputs (inputs, n), at least one, got complex",
+        ),
+        ({"kind": "data", "data": [[1.0], [1.0, 2.0]]}, "data must be inputs (inputs, n); ValueError"),
+        ({"radius": "1"}, "radius must be a number, got '1'"),
     ],
     ids=str,
 )

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from sweeps.frames.active import active
+from sweeps.frames.reconstruction import reconstructed
 from sweeps.frames.rows import draw
 from sweeps.measure import numerics
 from sweeps.statistic import Networks, Points
 from sweeps.statistics import frames
 from sweeps.statistics._frames import FramesParameters
 from sweeps.statistics.frames import STATISTIC
+from sweeps.sweep import Sweep
 
 SMALL = {"estimates": "none", "decide": False}
 
@@ -170,15 +172,21 @@ class TestBias:
         W = draw(networks_of(5, **values), "sphere", 12, 3)
         for i in range(5):
             heights = data @ W[i].T
-            want = np.full(12, np.linalg.norm(data, axis=1).max())
+            largest = np.linalg.norm(data, axis=1).max()
+            want = np.full(12, largest)
             for h in heights:
                 taken = np.argsort(-h)[:3]
                 want[taken] = np.minimum(want[taken], h[taken])
-            np.testing.assert_allclose(got["sampled_bias"][i], want, atol=1e-12)
+            np.testing.assert_allclose(got["sampled_bias"][i], want, rtol=0, atol=1.001e-9 * largest)
         np.testing.assert_array_equal(got["certified_min"], got["sampled_min"])
         assert np.all(got["polytope_min"][got["inside"] == 1] <= got["sampled_min"][got["inside"] == 1] + 1e-12)
-        taken = measured(5, **values, bias_from="sampled")
-        assert np.all(taken["rectifying"] == 1)
+        for estimate in ("sampled", "polytope"):
+            taken = measured(5, **values, bias_from=estimate)
+            known = ~np.isnan(taken["active"])
+            for name, want in (("rectifying", 1), ("injective", 1), ("too_few", 0), ("lost", 0), ("not_injective", 0)):
+                assert np.all(taken[name][known] == want), (estimate, name)
+            assert np.all(taken["fewest_active"][known] >= 3)
+            assert np.all(taken["frame_lower"][known] > 0)
 
 
 class TestInjectivity:
@@ -250,6 +258,10 @@ class TestInjectivity:
         got = measured(1, **values)
         assert (got["injective"][0], got["not_injective"][0], got["rectifying"][0]) == (0, 1, 0)
         assert got["fewest_active"][0] == 0
+        assert STATISTIC.witness is not None
+        found = STATISTIC.witness(networks_of(1, **values))
+        assert found is not None
+        assert sorted([found.first[0], found.second[0]]) == [-2, -1]
         assert measured(1, **values, bias=-3.0)["injective"][0] == 1
 
     def test_bounds_and_condition_are_those_of_the_active_rows(self) -> None:
@@ -268,8 +280,41 @@ class TestInjectivity:
             assert got["upper_lipschitz"][i] == pytest.approx(np.linalg.norm(W[i], 2))
             np.testing.assert_allclose(active(W[i], np.full(15, -0.2), inputs).largest, B)
 
+    def test_inputs_that_are_lost_count_as_no_iterations(self) -> None:
+        values = {"n": 3, "redundancy": 2.0, "points": 40, "reconstructed": 40, "bias": 0.1, **SMALL}
+        networks = networks_of(1, **values)
+        got, W = sampled(networks), draw(networks, "sphere", 6, 3)[0]
+        inputs = frames._points(parameters(**values), networks, parameters(**values).the_domain())
+        at = active(W, np.full(6, 0.1), inputs)
+        assert 0 < got["recovered_canonical"][0] == np.mean(at.rank == 3) < 1
+        outputs = np.maximum(inputs @ W.T - 0.1, 0)[at.rank == 3]
+        _, steps = reconstructed(W, np.full(6, 0.1), outputs, "iterative", None, frames.TOLERANCE, frames.ITERATIONS)
+        assert got["iterations_iterative"][0] == steps.mean()
+
+    def test_where_nothing_can_prove_it_nothing_is_said(self) -> None:
+        got = measured(20, n=3, redundancy=3.0, bias=-0.2, estimates="sampled", decide=False, points=50)
+        assert np.isnan(got["rectifying"]).all()
+        assert np.isnan(got["injective"]).all()
+        assert 0 < got["not_injective"].mean() < 1
+
 
 class TestRows:
+    def test_a_file_is_decided_where_its_rows_are_said_to_be_general(self, tmp_path: Path) -> None:
+        matrix = save(tmp_path / "w.npy", np.random.default_rng(2).normal(size=(30, 3)))
+        values = {"n": 3, "redundancy": 4.0, "rows": "file", "matrix": matrix, "bias": -0.5, "estimates": "none"}
+        unsaid, said = (measured(20, **values, general=general) for general in (False, True))
+        assert np.all(unsaid["rectifying"] == 0)
+        np.testing.assert_array_equal(said["rectifying"], unsaid["fewest_active"] >= 3)
+        assert said["rectifying"].mean() > 0.5
+
+    def test_rows_that_do_not_span_have_no_estimates(self, tmp_path: Path) -> None:
+        matrix = save(tmp_path / "w.npy", np.vstack([np.eye(2), -np.eye(2)]))
+        values = {"n": 2, "redundancy": 1.0, "rows": "file", "matrix": matrix, "decide": False, "points": 5}
+        got = measured(30, **values, bias_from="sampled")
+        spans = ~np.isnan(got["sampled_mean"])
+        assert 0 < spans.mean() < 1
+        np.testing.assert_array_equal(np.isnan(got["active"]), ~spans)
+
     def test_lengths_carry_the_bias_with_them(self) -> None:
         """Counted from an estimate the bias is of rows of length 1, so that lengths do not matter to what is active."""
         values = {"n": 3, "redundancy": 4.0, "bias_from": "sampled", "bias": 0.1, "samples": 500, "decide": False}
@@ -315,12 +360,16 @@ class TestRows:
         ({"n": 3, "redundancy": 2.0, "certify": True, "estimates": "polytope"}, "certify is of the sampled estimate"),
         ({"n": 8, "redundancy": 2.0, "certify": True}, "the covering radius of 10000 directions at n 8 takes some"),
         ({"n": 8, "redundancy": 6.0, "estimates": "none"}, "use decide = false, or a smaller layer"),
-        ({"n": 3, "redundancy": 2.0, "domain": "data"}, 'inputs, the path of a .npy file, is for domain = "data"'),
+        ({"n": 3, "redundancy": 2.0, "domain": "data"}, 'domain = "data" needs inputs, the path of a .npy file'),
         ({"n": 3, "redundancy": 2.0, "domain": "donut"}, "inner must be above 0 and at most radius = 1.0, got 0.0"),
-        ({"n": 3, "redundancy": 2.0, "inner": 0.5}, 'inner is for a "donut", and the domain is "ball"'),
+        ({"n": 3, "redundancy": 2.0, "general": True}, "general is of rows = \"file\", and rows is 'sphere'"),
+        (
+            {"n": 3, "redundancy": 2.0, "points": 10, "reconstructed": 11},
+            "reconstructed must be at most points = 10, got 11",
+        ),
         ({"n": 10, "redundancy": 2.0, "rows": "trained", "estimates": "none"}, "n must be one of 9, 25, 49"),
         ({"n": 3, "redundancy": 2.0, "steps": 5}, 'trained_on and steps are for rows = "trained"'),
-        ({"n": 3, "redundancy": 2.0, "rows": "file"}, 'matrix, the path of a .npy file, is for rows = "file"'),
+        ({"n": 3, "redundancy": 2.0, "rows": "file"}, 'rows = "file" needs matrix, the path of a .npy file'),
     ],
     ids=str,
 )
@@ -329,7 +378,19 @@ def test_what_does_not_fit_is_refused(values: dict, message: str) -> None:
         FramesParameters(**values)
 
 
+def test_domains_share_a_sweep(tmp_path: Path) -> None:
+    """What only one of them looks at is no mistake at the others."""
+    inputs = save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(9, 3)))
+    spec = {"name": "a", "statistic": "frames", "draws": 2, "draws_per_batch": 2, "fixed": {"n": 3, "redundancy": 2.0}}
+    spec["axes"] = {"domain": ["sphere", "ball", "donut", "nonnegative", "data"]}
+    spec["fixed"] |= {"inner": 0.5, "inputs": inputs}
+    assert Sweep.of(spec).shape == (5,)
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "zero.npy", np.eye(3)[[0, 1, 2, 2]] * [[1], [0], [1], [1]])
+    with pytest.raises(ValueError, match="has rows of zeros, neurons that see nothing, the first is 1; leave them out"):
+        parameters(n=3, rows="file", matrix=path)
     path = save(tmp_path / "w.npy", np.ones((5, 4)))
     with pytest.raises(ValueError, match=r"matrix must have n = 3 columns, got shape \(5, 4\)"):
         parameters(n=3, rows="file", matrix=path)

@@ -126,7 +126,6 @@ def test_facet_takes_the_best_conditioned_one():
 
 
 def test_facets_are_found_where_none_are_given():
-    pytest.importorskip("sweeps.frames.facets")
     W, alpha, x, y = a_layer(24, 3, 4)
     np.testing.assert_allclose(reconstruct(W, alpha, y, "facet").x, x, atol=1e-13)
 
@@ -300,7 +299,7 @@ def test_no_facet_is_active_though_the_rows_span():
     ({"y": [1.0, 1, 1]}, r"y must be \(2,\) or \(k, 2\), .* got \(3,\)"),
     ({"y": np.ones((1, 1, 2))}, "y must be"),
     ({"tolerance": 0.0}, "tolerance must be"),
-    ({"most": 0}, "most at least 1"),
+    ({"most": 0}, "most must be a whole number, at least 1"),
     ({"facets": [[0, 1]]}, 'facets are for the method "facet"'),
     ({"method": "facet", "facets": [[0.0, 1]]}, r"facets must be integers \(facets, 2\), .* float64"),
     ({"method": "facet", "facets": [[0, 2]]}, "facets must name rows 0 to 1, got 0 to 2"),
