@@ -144,7 +144,7 @@ class TestData:
         data = np.vstack([self.data, x - 0.5 * v, x - 0.9 * v])
         found = pair(W, np.full(8, -0.1), data)
         assert found is not None
-        np.testing.assert_array_equal(np.stack([found.first, found.second]), data[-2:])
+        assert {tuple(found.first), tuple(found.second)} == {tuple(data[-2]), tuple(data[-1])}
         assert found.difference < 1e-15
         assert pair(W, np.full(8, -0.1), data[:-1]) is None
         assert pair(W, np.full(8, -0.1), np.vstack([data[:-1], data[-2] + 1e-14])) is None  # one input twice

@@ -108,7 +108,7 @@ WRONG = {
     "not finite": ((np.full((2, 2), np.nan),), "the layer has numbers that are not finite"),
     "a zero row": (
         (zeros_in(3),),
-        "row 3 of the layer's 4 are zero: the neuron sees nothing, of a convolution only padding; leave it out, or pad less",
+        "row 3 of the layer's 4 are zero: the neuron sees nothing, of a convolution only padding; leave it out, or pad",
     ),
     "zero rows": ((zeros_in(1),), "row 1 and 2 others of the layer's 4 are zero"),
     "no file": (("missing.npy",), "missing.npy"),
