@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,23 @@ def ray_token() -> None:
     from deploy.heads import ensure_token
 
     ensure_token(os.environ)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; making one takes seconds, copying it none."""
+    from storage import runs
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with runs.quiet():
+        runs.connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def mlflow_db(database: Path, tmp_path: Path) -> Path:
+    """The default tracking database of the working directory, set up."""
+    return Path(shutil.copy(database, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +22,12 @@ COMMAND = [sys.executable, "-m", "deploy.cli"]
 @pytest.fixture(scope="session", autouse=True)
 def _token(ray_token: None) -> None:
     pass
+
+
+def statuses(database: Path) -> list[str]:
+    """Of the runs that an MLflow database holds."""
+    with contextlib.closing(sqlite3.connect(database)) as found:
+        return [row[0] for row in found.execute("select status from runs")]
 
 
 @dataclass(frozen=True)

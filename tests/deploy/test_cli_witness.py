@@ -18,6 +18,7 @@ from sweeps.statistic import Networks, Points
 from sweeps.statistics import _layer
 from tests.deploy.conftest import Said, write_toml
 
+pytestmark = pytest.mark.usefixtures("mlflow_db")
 Run = Callable[..., Said]
 
 

@@ -113,6 +113,7 @@ def test_a_full_disk_ends_a_sweep_in_one_line_and_it_is_resumed(disk: Path, tmp_
 BOUND = () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
+@pytest.mark.usefixtures("mlflow_db")
 @pytest.mark.cluster
 def test_a_directory_that_turns_read_only_ends_a_sweep_in_one_line_and_it_is_resumed(tmp_path: Path) -> None:
     spec, url = faulty_spec(tmp_path / "slow.toml", seconds=0.3), "results/faulty.zarr"

@@ -22,7 +22,7 @@ from sweeps.run import run
 from sweeps.sweep import Sweep
 from tests.deploy.conftest import faulty_spec, start
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("mlflow_db")]
 BLOCKS = 24
 
 
