@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,21 @@ def toy() -> SpecMaker:
 
 class Scheduler(LoadScopeScheduling):
     """Two processes share the tests, `make test`: one at a time may start Ray clusters, which are found by whoever
-    looks for one on this machine; elsewhere a file stays together, for what its tests share."""
+    looks for one on this machine; elsewhere a file stays together, for what its tests share. Those with clusters take
+    longest and come first."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(("tests/actors/", "tests/deploy/")) else file
+        return "ray" if _starts_clusters(self.config.rootpath / file) else file
+
+
+@cache
+def _starts_clusters(file: Path) -> bool:
+    return "pytest.mark.cluster" in file.read_text()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    config.option.loadscopereorder = False  # not by the number of tests
     return Scheduler(config, log)
 
 

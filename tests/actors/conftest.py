@@ -19,13 +19,8 @@ from sweeps.sweep import Sweep
 EXECUTORS = ["inline", "one actor", "two actors", "three raylets"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _token(ray_token: None) -> None:
-    pass
-
-
 @pytest.fixture(scope="session")
-def three_raylets() -> Iterator[Cluster]:
+def three_raylets(ray_token: None) -> Iterator[Cluster]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=1)

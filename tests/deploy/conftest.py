@@ -19,11 +19,6 @@ from tests.conftest import toy_spec
 COMMAND = [sys.executable, "-m", "deploy.cli"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _token(ray_token: None) -> None:
-    pass
-
-
 def statuses(database: Path) -> list[str]:
     """Of the runs that an MLflow database holds."""
     with contextlib.closing(sqlite3.connect(database)) as found:

@@ -29,7 +29,7 @@ from sweeps.run import run
 from sweeps.sweep import Sweep
 from tests.deploy.conftest import Said, faulty_spec, statuses
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("mlflow_db"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_token", "mlflow_db"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 BLOCKS = 24
 Run = Callable[..., Said]
