@@ -20,6 +20,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([PLUGIN, *filter(None, [os.environ.ge
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import actors  # noqa: E402, F401  (sets what Ray reads when it is imported)
+from sweeps.run import Store, run  # noqa: E402
 from sweeps.sweep import Sweep  # noqa: E402
 
 hypothesis.settings.register_profile("house", deadline=None)  # no test is about how busy the machine is
@@ -44,6 +45,17 @@ def toy_spec(**changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def toy() -> SpecMaker:
     return lambda **changes: Sweep.of(toy_spec(**changes))
+
+
+def measured_at_once(store: Store) -> None:
+    """Measured whole in this process; `faulty` does not sleep, which changes no number."""
+    import relu_sweeps_toys
+
+    from actors.inline import Inline
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relu_sweeps_toys, "sleep", lambda seconds: None)
+        list(run(store, Inline("cpu")))
 
 
 class Scheduler(LoadScopeScheduling):

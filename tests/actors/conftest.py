@@ -13,8 +13,9 @@ from relu_sweeps_logged import LoggedStore
 from actors.inline import Inline
 from actors.ray_pool import RayPool
 from storage.zarr_store import ZarrStore
-from sweeps.run import Executor, run
+from sweeps.run import Executor
 from sweeps.sweep import Sweep
+from tests.conftest import measured_at_once
 
 EXECUTORS = ["inline", "one actor", "two actors", "three raylets"]
 
@@ -53,5 +54,5 @@ def faulty(**fixed: object) -> Sweep:
 
 def undisturbed(sweep: Sweep, tmp_path: Path) -> str:
     store = ZarrStore.create(str(tmp_path / "undisturbed.zarr"), sweep)
-    list(run(store, Inline("cpu")))
+    measured_at_once(store)
     return store.content_hash()
