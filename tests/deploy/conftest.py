@@ -14,9 +14,16 @@ from typing import Any
 import pytest
 
 from deploy.cli import main
+from storage.notebook import Notebook
 from tests.conftest import toy_spec
 
 COMMAND = [sys.executable, "-m", "deploy.cli"]
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of other things: the figures that a finished sweep logs take seconds."""
+    monkeypatch.setattr(Notebook, "illustrate", lambda self, done: None)
 
 
 def statuses(database: Path) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.deploy.conftest import Said
 
-pytestmark = pytest.mark.usefixtures("mlflow_db")
+pytestmark = pytest.mark.usefixtures("mlflow_db", "no_figures")
 Run = Callable[..., Said]
 
 

@@ -148,6 +148,7 @@ def bag_of(store: ZarrStore, /, **changes: object) -> Payload:
     return dataclasses.replace(bag, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_driver_runs_a_spec_or_what_a_store_says(
     whole: ZarrStore, resumed: bool, tmp_path: Path, database: Path, capsys
@@ -165,6 +166,7 @@ def test_a_driver_runs_a_spec_or_what_a_store_says(
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_driver_tracks_to_where_it_was_sent_from(
     whole: ZarrStore, tmp_path: Path, database: Path, monkeypatch, capsys
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_driver_tracks_to_where_it_was_sent_from(
     assert statuses(tmp_path / "home" / "mlflow.db") == ["FINISHED"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_driver_tracks_a_resumed_store_to_where_the_payload_says(
     whole: ZarrStore, tmp_path: Path, database: Path, capsys
 ) -> None:
