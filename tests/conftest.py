@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([PLUGIN, *filter(None, [os.environ.ge
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import actors  # noqa: E402, F401  (sets what Ray reads when it is imported)
+from sweeps.run import Store, run  # noqa: E402
 from sweeps.sweep import Sweep  # noqa: E402
 
 hypothesis.settings.register_profile("house", deadline=None)  # no test is about how busy the machine is
@@ -44,16 +47,34 @@ def toy() -> SpecMaker:
     return lambda **changes: Sweep.of(toy_spec(**changes))
 
 
+def measured_at_once(store: Store) -> None:
+    """Measured whole in this process; `faulty` does not sleep, which changes no number."""
+    import relu_sweeps_toys
+
+    from actors.inline import Inline
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relu_sweeps_toys, "sleep", lambda seconds: None)
+        list(run(store, Inline("cpu")))
+
+
 class Scheduler(LoadScopeScheduling):
     """Two processes share the tests, `make test`: one at a time may start Ray clusters, which are found by whoever
-    looks for one on this machine; elsewhere a file stays together, for what its tests share."""
+    looks for one on this machine; elsewhere a file stays together, for what its tests share. Those with clusters take
+    longest and come first."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(("tests/actors/", "tests/deploy/")) else file
+        return "ray" if _starts_clusters(self.config.rootpath / file) else file
+
+
+@cache
+def _starts_clusters(file: Path) -> bool:
+    return "pytest.mark.cluster" in file.read_text()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    config.option.loadscopereorder = False  # not by the number of tests
     return Scheduler(config, log)
 
 
@@ -63,6 +84,23 @@ def ray_token() -> None:
     from deploy.heads import ensure_token
 
     ensure_token(os.environ)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; making one takes seconds, copying it none."""
+    from storage import runs
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with runs.quiet():
+        runs.connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def mlflow_db(database: Path, tmp_path: Path) -> Path:
+    """The default tracking database of the working directory, set up."""
+    return Path(shutil.copy(database, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture(autouse=True)

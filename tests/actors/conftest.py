@@ -13,19 +13,15 @@ from relu_sweeps_logged import LoggedStore
 from actors.inline import Inline
 from actors.ray_pool import RayPool
 from storage.zarr_store import ZarrStore
-from sweeps.run import Executor, run
+from sweeps.run import Executor
 from sweeps.sweep import Sweep
+from tests.conftest import measured_at_once
 
 EXECUTORS = ["inline", "one actor", "two actors", "three raylets"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _token(ray_token: None) -> None:
-    pass
-
-
 @pytest.fixture(scope="session")
-def three_raylets() -> Iterator[Cluster]:
+def three_raylets(ray_token: None) -> Iterator[Cluster]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=1)
@@ -58,5 +54,5 @@ def faulty(**fixed: object) -> Sweep:
 
 def undisturbed(sweep: Sweep, tmp_path: Path) -> str:
     store = ZarrStore.create(str(tmp_path / "undisturbed.zarr"), sweep)
-    list(run(store, Inline("cpu")))
+    measured_at_once(store)
     return store.content_hash()

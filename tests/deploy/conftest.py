@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,14 +14,22 @@ from typing import Any
 import pytest
 
 from deploy.cli import main
+from storage.notebook import Notebook
 from tests.conftest import toy_spec
 
 COMMAND = [sys.executable, "-m", "deploy.cli"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _token(ray_token: None) -> None:
-    pass
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of other things: the figures that a finished sweep logs take seconds."""
+    monkeypatch.setattr(Notebook, "illustrate", lambda self, done: None)
+
+
+def statuses(database: Path) -> list[str]:
+    """Of the runs that an MLflow database holds."""
+    with contextlib.closing(sqlite3.connect(database)) as found:
+        return [row[0] for row in found.execute("select status from runs")]
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ def test_draws_that_count_twice_are_seen(toy: SpecMaker) -> None:
     assert miscounted("a.zarr", "b.zarr") >= 20 * (1 + 1 + 3), "every point, in each of its outcomes"
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_what_mlflow_has_twice_is_seen(toy: SpecMaker) -> None:
     from mlflow import MlflowClient
 

@@ -133,6 +133,7 @@ def test_a_run_is_shown_drawn_verified_and_resumed(sweeps: Run, spec, tmp_path: 
     assert sweeps("gc", "a.zarr").out == "0 leftovers removed\n"
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 @pytest.mark.parametrize("out", ["no/such/folder/a.png", "a.jpeg", "a", "."])
 def test_a_figure_that_cannot_be_written_is_one_line(sweeps: Run, spec, out: str) -> None:
     sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
@@ -140,6 +141,7 @@ def test_a_figure_that_cannot_be_written_is_one_line(sweeps: Run, spec, out: str
     assert (said.code, len(said.err.splitlines())) == (2, 1)
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_verify_names_a_damaged_block_and_goes_on(sweeps: Run, spec, tmp_path: Path) -> None:
     sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
     chunk = next(p for p in (tmp_path / "a.zarr" / "piece-0" / "walk" / "c").rglob("*") if p.is_file())
@@ -161,6 +163,7 @@ READERS = [
 ]
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_a_damaged_chunk_is_named_by_whatever_reads_it(sweeps: Run, spec, tmp_path: Path) -> None:
     sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
     for name in ("level", "level_histogram"):
@@ -185,6 +188,7 @@ def test_a_damaged_chunk_is_named_by_whatever_reads_it(sweeps: Run, spec, tmp_pa
         assert sweeps(*command).code == 0
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 @pytest.mark.parametrize("how", ["truncated", "gone"])
 def test_a_damaged_piece_is_one_line_of_every_command(sweeps: Run, spec, tmp_path: Path, how: str) -> None:
     path = spec(store={"url": "a.zarr"})
@@ -201,6 +205,7 @@ def test_a_damaged_piece_is_one_line_of_every_command(sweeps: Run, spec, tmp_pat
     assert sweeps(*READERS[0]).code == 0
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_verify_ends_with_3_where_bytes_differ(sweeps: Run, spec) -> None:
     sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
     ZarrStore.open("a.zarr").group(0)["level"][0, 0, 0, 0, 2] = 7.0
@@ -210,6 +215,7 @@ def test_verify_ends_with_3_where_bytes_differ(sweeps: Run, spec) -> None:
     assert "11 of 12 blocks are equal" in said.out
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_failed_blocks_are_listed_and_the_exit_is_3(sweeps: Run, tmp_path: Path) -> None:
     said = sweeps("run", faulty_spec(tmp_path / "f.toml", bad=3), "--inline")
     assert said.code == 3
@@ -217,6 +223,7 @@ def test_failed_blocks_are_listed_and_the_exit_is_3(sweeps: Run, tmp_path: Path)
     assert "4 blocks failed, 20 are in results/faulty.zarr; try them again with: sweeps run" in said.err
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_a_store_of_another_sweep_is_refused_and_kept(sweeps: Run, spec, tmp_path: Path) -> None:
     sweeps("run", spec(store={"url": "a.zarr"}), "--inline")
     path = spec(store={"url": "a.zarr"}, seed=9)
@@ -267,6 +274,7 @@ def test_estimate_counts_and_times(sweeps: Run, spec) -> None:
     assert "on 2 workers" in said.out
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_estimate_counts_objects_exactly(sweeps: Run, spec, tmp_path: Path) -> None:
     path = spec(store={"url": "a.zarr"})
     sweeps("run", path, "--inline")
@@ -274,6 +282,7 @@ def test_estimate_counts_objects_exactly(sweeps: Run, spec, tmp_path: Path) -> N
     assert f"in {counted} objects" in sweeps("estimate", path).out
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_the_device_is_that_of_the_spec_at_hand(sweeps, spec) -> None:
     """A store made for a GPU is measured on a CPU once its spec says so."""
     store = {"url": "a.zarr"}

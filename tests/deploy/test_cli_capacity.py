@@ -108,6 +108,7 @@ def test_no_store_is_one_line(sweeps: Run) -> None:
     assert "none.zarr: no store there" in sweeps("capacity", "none.zarr").err
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_it_says_whether_a_sweep_is_finished(sweeps: Run, tmp_path: Path) -> None:
     spec = {
         "name": "some",

@@ -15,6 +15,7 @@ from sweeps.statistics import _network
 from sweeps.sweep import Sweep
 from tests.deploy.conftest import Said, write_toml
 
+pytestmark = pytest.mark.usefixtures("mlflow_db", "no_figures")
 Run = Callable[..., Said]
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.deploy.conftest import Said
 
+pytestmark = pytest.mark.usefixtures("mlflow_db", "no_figures")
 Run = Callable[..., Said]
 
 

@@ -11,18 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.inline import Inline
 from storage.query import open_sweep
 from storage.zarr_store import ZarrStore
 from sweeps.blocks import keys_of
+from sweeps.run import run
 from sweeps.statistic import Networks, Points
 from sweeps.statistics import _layer
-from tests.deploy.conftest import Said, write_toml
+from sweeps.sweep import Sweep
+from tests.deploy.conftest import Said
 
 Run = Callable[..., Said]
 
 
-@pytest.fixture
-def store(sweeps: Run, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     spec = {
         "name": "layers",
         "statistic": "injectivity",
@@ -31,8 +34,9 @@ def store(sweeps: Run, tmp_path: Path) -> str:
         "keep": "draws",
         "axes": {"n": [2, 3], "alpha": [3.5, 4.0], "rows": ["gaussian", "rademacher"], "domain": ["space", "orthant"]},
     }
-    assert sweeps("run", write_toml(tmp_path / "layers.toml", spec), "--inline").code == 0
-    return "results/layers.zarr"
+    made = ZarrStore.create(str(tmp_path_factory.mktemp("store") / "layers.zarr"), Sweep.of(spec))
+    list(run(made, Inline("cpu")))
+    return made.url
 
 
 def layer(store: str, here: dict, draw: int) -> np.ndarray:
@@ -99,6 +103,7 @@ def test_mistakes_are_one_line(sweeps: Run, store: str, arguments: list, words: 
     assert words in said.err
 
 
+@pytest.mark.usefixtures("mlflow_db", "no_figures")
 def test_a_statistic_without_witnesses(sweeps: Run, spec: Callable[..., Path]) -> None:
     assert sweeps("run", spec(), "--inline").code == 0
     said = sweeps("witness", "results/toy.zarr", "--draw", 0)

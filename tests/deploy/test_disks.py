@@ -19,7 +19,7 @@ from sweeps.run import run
 from sweeps.sweep import Sweep
 from tests.conftest import SpecMaker, toy_spec
 from tests.deploy.conftest import COMMAND, faulty_spec, start, write_toml
-from tests.deploy.test_processes import ledger, undisturbed, wait_for_blocks
+from tests.deploy.test_processes import Gate, ledger, undisturbed, wait_for_blocks
 
 PAGE = 4096
 
@@ -83,10 +83,9 @@ def goes_as_far_as_it_can(url: str, sweep: Sweep) -> str:
     return ""
 
 
-@pytest.mark.cluster
 def test_a_full_disk_ends_a_sweep_in_one_line_and_it_is_resumed(disk: Path, tmp_path: Path) -> None:
     """The store, the tracking database and the working directory are all on it, as on a laptop."""
-    spec = write_toml(tmp_path / "toy.toml", toy_spec(draws=240))
+    spec = write_toml(tmp_path / "toy.toml", toy_spec(draws=120))
     resize(disk, 2 * 2**20)
     first = sweep_in(disk, spec)
     assert first.returncode == 2, first.stderr
@@ -98,7 +97,7 @@ def test_a_full_disk_ends_a_sweep_in_one_line_and_it_is_resumed(disk: Path, tmp_
     )
     url = str(disk / "results" / "toy.zarr")
     before = ledger(url)
-    assert 0 < len(before) < 120
+    assert 0 < len(before) < 60
     assert leftovers(disk) == []
     resize(disk, 16 * 2**20)
     again = sweep_in(disk, spec)
@@ -113,12 +112,14 @@ def test_a_full_disk_ends_a_sweep_in_one_line_and_it_is_resumed(disk: Path, tmp_
 BOUND = () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
-@pytest.mark.cluster
+@pytest.mark.usefixtures("mlflow_db")
 def test_a_directory_that_turns_read_only_ends_a_sweep_in_one_line_and_it_is_resumed(tmp_path: Path) -> None:
-    spec, url = faulty_spec(tmp_path / "slow.toml", seconds=0.3), "results/faulty.zarr"
-    process = start("run", spec, "--inline", prefix=BOUND)
+    gate, url = Gate(tmp_path), "results/faulty.zarr"
+    gate.open(3)
+    process = start("run", spec := gate.spec, "--inline", prefix=BOUND)
     wait_for_blocks(url, 3)
     with read_only(tmp_path / url):
+        gate.open()
         _, err = process.communicate(timeout=60)
         assert process.returncode == 2, err
         [line] = err.splitlines()
@@ -145,7 +146,6 @@ def read_only(root: Path) -> Iterator[None]:
         folder.chmod(0o755)
 
 
-@pytest.mark.cluster
 def test_a_place_that_may_not_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
     spec, closed = faulty_spec(tmp_path / "slow.toml"), tmp_path / "closed"
     (closed / "results").mkdir(parents=True)

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -28,9 +27,9 @@ from storage.zarr_store import ZarrStore
 from sweeps.errors import RefusedError
 from sweeps.run import run
 from sweeps.sweep import Sweep
-from tests.deploy.conftest import Said, faulty_spec
+from tests.deploy.conftest import Said, faulty_spec, statuses
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_token", "mlflow_db"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 BLOCKS = 24
 Run = Callable[..., Said]
@@ -119,11 +118,6 @@ def undisturbed(spec: Path) -> str:
     store = ZarrStore.create("undisturbed.zarr", Sweep.from_toml(spec))
     list(run(store, Inline("cpu")))
     return store.content_hash()
-
-
-def statuses(database: Path) -> list[str]:
-    with contextlib.closing(sqlite3.connect(database)) as found:
-        return [row[0] for row in found.execute("select status from runs")]
 
 
 def flag(head: Head, name: str) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -23,6 +24,7 @@ from storage.zarr_store import ZarrStore
 from sweeps.errors import RefusedError, StoreError, SweepsError
 from sweeps.run import run
 from tests.conftest import SpecMaker
+from tests.deploy.conftest import statuses
 
 
 @pytest.mark.parametrize(
@@ -146,8 +148,12 @@ def bag_of(store: ZarrStore, /, **changes: object) -> Payload:
     return dataclasses.replace(bag, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("resumed", [False, True])
-def test_a_driver_runs_a_spec_or_what_a_store_says(whole: ZarrStore, resumed: bool, tmp_path: Path, capsys) -> None:
+def test_a_driver_runs_a_spec_or_what_a_store_says(
+    whole: ZarrStore, resumed: bool, tmp_path: Path, database: Path, capsys
+) -> None:
+    shutil.copy(database, "there/mlflow.db")
     spec = {**whole.sweep.model_dump(mode="json"), "store": {"url": whole.url}}
     bag_of(whole, sweep=None if resumed else spec).write(tmp_path)
     assert driver.main([str(tmp_path / payload.FILE)]) == 0
@@ -156,22 +162,30 @@ def test_a_driver_runs_a_spec_or_what_a_store_says(whole: ZarrStore, resumed: bo
     assert said[1] == "resume with: again"
     assert said[-1] == f"done: {whole.url}"
     assert last("\n".join(said)).end == "done"  # type: ignore[union-attr]
-    assert (tmp_path / "there" / "mlflow.db").exists(), "beside the store"
+    assert statuses(tmp_path / "there" / "mlflow.db") == ["FINISHED"], "beside the store"
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_driver_tracks_to_where_it_was_sent_from(whole: ZarrStore, tmp_path: Path, monkeypatch, capsys) -> None:
+@pytest.mark.usefixtures("no_figures")
+def test_a_driver_tracks_to_where_it_was_sent_from(
+    whole: ZarrStore, tmp_path: Path, database: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path / "there")
     (tmp_path / "home").mkdir()
+    shutil.copy(database, tmp_path / "home" / "mlflow.db")
     assert driver.drive(bag_of(whole, sweep=None, home=str(tmp_path / "home"))) == 0
-    assert (tmp_path / "home" / "mlflow.db").exists()
+    assert statuses(tmp_path / "home" / "mlflow.db") == ["FINISHED"]
 
 
-def test_a_driver_tracks_a_resumed_store_to_where_the_payload_says(whole: ZarrStore, tmp_path: Path, capsys) -> None:
+@pytest.mark.usefixtures("no_figures")
+def test_a_driver_tracks_a_resumed_store_to_where_the_payload_says(
+    whole: ZarrStore, tmp_path: Path, database: Path, capsys
+) -> None:
+    shutil.copy(database, tmp_path / "team.db")
     track = {"uri": f"sqlite:///{tmp_path / 'team.db'}", "experiment": "mine"}
     bag_of(whole, sweep=None, home=str(tmp_path), track=track).write(tmp_path)
     assert driver.main([str(tmp_path / payload.FILE)]) == 0
-    assert (tmp_path / "team.db").exists()
+    assert statuses(tmp_path / "team.db") == ["FINISHED"]
     assert not (tmp_path / "mlflow.db").exists()
 
 

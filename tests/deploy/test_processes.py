@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
-import tomllib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,24 +19,52 @@ from storage.zarr_store import ZarrStore
 from sweeps.events import Receipt
 from sweeps.run import run
 from sweeps.sweep import Sweep
-from tests.deploy.conftest import faulty_spec, start
+from tests.deploy.conftest import faulty_spec, start, write_toml
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_token", "mlflow_db")]
 BLOCKS = 24
 
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
-    return faulty_spec(tmp_path / "slow.toml", seconds=0.3)
+    return faulty_spec(tmp_path / "slow.toml", seconds=0.1)
+
+
+class Gate:
+    """A sweep of which so many blocks are measured, and the next ones wait; `spec` is its file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.marker = folder / "gate"
+        spec = {"name": "faulty", "statistic": "faulty", "draws": 1, "draws_per_batch": 1}
+        axes = {"value": {"range": [0, BLOCKS - 1]}}
+        fixed = {"how": "gate", "marker": str(self.marker)}
+        self.spec = write_toml(folder / "gated.toml", {**spec, "axes": axes, "fixed": fixed})
+
+    def open(self, blocks: int = BLOCKS) -> None:
+        aside = self.marker.with_suffix(".new")
+        aside.write_text(str(blocks))
+        aside.rename(self.marker)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
 
 
 def wait_for_blocks(url: str, number: int, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
+    end, store = time.monotonic() + seconds, None
     while time.monotonic() < end:
-        if os.path.exists(f"{url}/zarr.json") and ZarrStore.open(url).done().sum() >= number:
+        if store is None and os.path.exists(f"{url}/zarr.json"):
+            store = ZarrStore.open(url)
+        if store is not None and store.done().sum() >= number:
             return
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise TimeoutError(f"{url} did not reach {number} blocks")
+
+
+def done_already(out: str) -> int:
+    found = re.search(r"(\d+) done already", out)
+    return int(found[1]) if found else 0
 
 
 def ledger(url: str) -> dict[int, Receipt]:
@@ -45,62 +72,51 @@ def ledger(url: str) -> dict[int, Receipt]:
 
 
 def undisturbed(spec: Path) -> str:
-    return _undisturbed(spec.read_text())
-
-
-@cache
-def _undisturbed(text: str) -> str:
-    """Of the same sweep, which takes as long as it sleeps; measured once for all tests."""
-    store = ZarrStore.create("undisturbed.zarr", Sweep.of(tomllib.loads(text)))
+    store = ZarrStore.create("undisturbed.zarr", Sweep.from_toml(str(spec)))
     list(run(store, Inline("cpu")))
     return store.content_hash()
 
 
+INTERRUPTS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("number", "how"),
-    [
-        (signal.SIGINT, ()),
-        (signal.SIGTERM, ()),
-        (signal.SIGINT, ("--inline",)),
-        (signal.SIGTERM, ("--inline",)),
-        (signal.SIGHUP, ("--inline",)),
-    ],
+    ("numbers", "how"),
+    [([signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ()), (INTERRUPTS, ("--inline",))],
+    ids=["on Ray", "inline"],
 )
-def test_an_interrupted_sweep_says_how_to_resume_and_does(slow: Path, number: signal.Signals, how: tuple) -> None:
-    url = "results/faulty.zarr"
-    process = start("run", slow, *how)
-    wait_for_blocks(url, 3)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, (out, err)
-    assert f"resume with: sweeps run {slow}" in err
-    assert "Traceback" not in err
-    before = ledger(url)
-    assert 3 <= len(before) < BLOCKS
-    again = start("run", slow, *how)
+def test_a_sweep_ended_again_and_again_loses_nothing_and_says_how_to_resume(
+    gate: Gate, numbers: list[signal.Signals], how: tuple[str, ...]
+) -> None:
+    url, before = "results/faulty.zarr", dict[int, Receipt]()
+    for number in numbers:
+        gate.open(there := len(before) + 3)
+        process = start("run", gate.spec, *how)
+        wait_for_blocks(url, there)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        if number == signal.SIGKILL:
+            gate.open(there + 1)
+            time.sleep(1.0)  # its workers may finish what they hold
+        else:
+            assert process.returncode == 130, (out, err)
+            assert f"resume with: sweeps run {gate.spec}" in err
+            assert "Traceback" not in err
+        assert done_already(out) == len(before)
+        now = ledger(url)
+        assert there <= len(now) < BLOCKS
+        assert {k: now[k] for k in before} == before, "no committed block is measured twice"
+        before = now
+    gate.open()
+    again = start("run", gate.spec, *how)
     out, err = again.communicate(timeout=200)
     assert again.returncode == 0, (out, err)
-    assert f"{len(before)} done already" in out
-    after = ledger(url)
-    assert {k: after[k] for k in before} == before, "no committed block is measured twice"
-    assert ZarrStore.open(url).content_hash() == undisturbed(slow)
-
-
-def test_a_killed_driver_loses_nothing(slow: Path) -> None:
-    url = "results/faulty.zarr"
-    process = start("run", slow)
-    wait_for_blocks(url, 3)
-    process.kill()
-    process.communicate(timeout=60)
-    time.sleep(1.0)  # its workers may finish what they hold
-    before = ledger(url)
-    again = start("run", slow)
-    out, err = again.communicate(timeout=200)
-    assert again.returncode == 0, (out, err)
+    assert done_already(out) == len(before) or (number == signal.SIGKILL and done_already(out) > len(before))
     after = ledger(url)
     assert len(after) == BLOCKS
     assert {k: after[k] for k in before} == before, "no committed block is measured twice"
-    assert ZarrStore.open(url).content_hash() == undisturbed(slow)
+    assert ZarrStore.open(url).content_hash() == undisturbed(gate.spec)
 
 
 def test_a_reader_that_leaves_does_not_stop_the_sweep(slow: Path) -> None:

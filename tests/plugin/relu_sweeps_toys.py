@@ -72,7 +72,7 @@ class FaultyParameters(Parameters):
     value: int = Field(0, description="anything", json_schema_extra={"unit": "1"})
     bad: int = Field(-1, description="the value at which things go wrong", json_schema_extra={"unit": "1"})
     how: str = Field(
-        "raise", description="raise, die, oom, hang, hoard, wait or sicken", json_schema_extra={"unit": ""}
+        "raise", description="raise, die, oom, hang, hoard, wait, gate or sicken", json_schema_extra={"unit": ""}
     )
     marker: str = Field("", description="a file: nothing goes wrong if it is there", json_schema_extra={"unit": ""})
 
@@ -85,6 +85,8 @@ def sample_faulty(networks: Networks, device: str) -> dict:
     sleep(networks["seconds"])
     if networks["how"] == "sicken":
         sicken(Path(networks["marker"]))
+    if networks["how"] == "gate":
+        pass_gate(Path(networks["marker"]), networks["value"])
     if networks["value"] == networks["bad"]:
         marker = networks["marker"] and Path(networks["marker"])
         if not marker or not marker.exists():
@@ -112,6 +114,12 @@ def sicken(marker: Path) -> None:
         tally.open("a").write("!")
         raise ArithmeticError("the GPU is lost")
     while not tally.exists() or tally.stat().st_size < 3:
+        time.sleep(0.05)
+
+
+def pass_gate(marker: Path, value: int) -> None:
+    """Wait until the number that the file holds is above the value: a sweep comes as far as a test wants."""
+    while not value < int(marker.read_text()):
         time.sleep(0.05)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from storage import figures, retries, runs, tracking
+from storage import figures, retries, tracking
 from storage.tracking import rebuild
 from storage.zarr_store import ZarrStore
 from tests.notebook import content
@@ -27,24 +27,14 @@ from tests.proxy import Proxy
 from tests.storage.buckets import ALONE, CREDENTIALS, Moto
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database; making one takes seconds, copying it none."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with runs.quiet():
-        runs.connect(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
 def real_figures() -> None:
     """Asks for the figures themselves; other tests log empty ones, which are quicker."""
 
 
 @pytest.fixture
-def notebook(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """The default tracking database of the working directory, set up."""
-    shutil.copy(database, tmp_path / "mlflow.db")
+def notebook(mlflow_db: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """The default tracking database of the working directory."""
     if "real_figures" not in request.fixturenames:
         monkeypatch.setattr(figures, "draw", lambda ds, outcome: Figure())
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.inline import Inline
 from storage.zarr_store import ZarrStore
 from sweeps.errors import StoreError
 from sweeps.events import Receipt
-from sweeps.run import run
 from sweeps.sweep import Sweep
+from tests.conftest import measured_at_once
 from tests.deploy.conftest import start, write_toml
 from tests.proxy import Proxy
 from tests.storage.test_objects import URL
@@ -50,7 +49,7 @@ def ledger() -> dict[int, Receipt]:
 
 def undisturbed(spec: Path) -> str:
     store = ZarrStore.create("undisturbed.zarr", Sweep.from_toml(str(spec)))
-    list(run(store, Inline("cpu")))
+    measured_at_once(store)
     return store.content_hash()
 
 

@@ -146,8 +146,8 @@ BAD = {
     "given twice": ({"fixed": {"size": 4}}, "size is given twice, in axes and in fixed = 4"),
     "axis over a length": ({"axes": {"steps": [1, 2]}, "fixed": {}}, "axes.steps: steps sets the length"),
     "grid too large": (
-        {"axes": {"size": {"range": [1, 64]}, "shift": {"linspace": [0, 1, 2_000_000]}}},
-        "64 x 2000000 = 128000000 points, over the limit of 100000000",
+        {"statistic": "faulty", "axes": {name: {"range": [0, 10_000]} for name in ("value", "bad")}, "fixed": {}},
+        "10001 x 10001 = 100020001 points, over the limit of 100000000",
     ),
     "axis too long": (
         {"axes": {"shift": {"linspace": [0, 1, 10**9]}}},
