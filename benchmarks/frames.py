@@ -15,12 +15,12 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from peers import python_with
 
 from sweeps.frames.polytope import polytope_bias
 
@@ -49,17 +49,6 @@ for i in range(len(rows)):
     bias.append(smallest if smallest >= 0 else least(rows[near]))
 print(json.dumps([time.process_time() - start, bias]))
 """
-
-
-def peer_python() -> str:
-    """The Python of an environment with cvxpy, made if it is not there."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "relu-sweeps" / "cvxpy"
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "cvxpy"], check=True)
-        (home / "ready").touch()
-    return str(python)
 
 
 def published(rows: np.ndarray, python: str) -> tuple[float, np.ndarray]:
@@ -111,7 +100,7 @@ def main() -> None:
     parser.add_argument("--python", help="a Python that has cvxpy")
     given = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    polytope(given.python or peer_python())
+    polytope(given.python or python_with("cvxpy"))
 
 
 if __name__ == "__main__":

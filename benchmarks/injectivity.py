@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from math import comb
 from pathlib import Path
 
 import numpy as np
+from peers import python_with
 
 SIZES = {(5, 40): 20, (6, 40): 10, (7, 48): 1}  # (n, m): matrices
 METHODS = ("plane", "line")
@@ -59,17 +59,6 @@ for (method in given[-(1:2)]) {
   cat(method, seconds * m / nrow(rows), counts, "\\n")
 }
 """
-
-
-def peer_python() -> str:
-    """The Python of an environment with data-depth, made if it is not there."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "relu-sweeps" / "data-depth"
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "data-depth"], check=True)
-        (home / "ready").touch()
-    return str(python)
 
 
 Answers = dict[str, tuple[float, list[int]]]
@@ -128,7 +117,7 @@ def main() -> None:
     parser.add_argument("--python", help="a Python that has data-depth")
     parser.add_argument("--rscript", help="an Rscript that has ddalpha")
     given = parser.parse_args()
-    python = given.python or peer_python()
+    python = given.python or python_with("data-depth")
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # children inherit it

@@ -350,7 +350,7 @@ OUTCOMES = (
     Outcome("polytope_zero_allowed", "share of rows whose bias by facets is not negative"),
     Outcome("sampled_bias", "bias that a row bears, by sampling", dims=_ROW),
     Outcome("sampled_mean", "mean over rows of the sampled bias"),
-    Outcome("sampled_min", "smallest sampled bias: the largest bias common to all rows"),
+    Outcome("sampled_min", "smallest sampled bias, which tends to the largest common to all rows"),
     Outcome("sampled_zero_allowed", "share of rows whose sampled bias is not negative"),
     Outcome("gap", "mean over rows of the sampled bias less that by facets"),
     Outcome("gap_of_smallest", "smallest sampled bias less the smallest by facets"),
