@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sweeps.errors import SpecError
+
 if TYPE_CHECKING:
     from deploy.jobs import Job
 
@@ -36,8 +38,33 @@ def submit(
     address: Address = None,
     ship: Annotated[bool, typer.Option("--ship", help="send this package along, for a cluster that lacks it")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="by default one per GPU, else per CPU core")] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="as a Slurm batch job that brings its own Ray cluster")
+    ] = False,
+    kuberay: Annotated[bool, typer.Option("--kuberay", help="as a RayJob of KubeRay, on Kubernetes")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the script or the manifests, and do nothing")
+    ] = False,
+    nodes: Annotated[int | None, typer.Option(help="of the Slurm allocation")] = None,
+    gpus_per_node: Annotated[int | None, typer.Option(help="of the Slurm allocation")] = None,
+    time: Annotated[str | None, typer.Option(help="limit of the Slurm allocation, such as 12:00:00")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="any other setting of the place, such as slurm.partition=gpu")
+    ] = None,
 ) -> None:
     """Run a sweep on a Ray cluster and leave; without an address, one on this machine, started if need be."""
+    of_slurm = {"nodes": nodes, "gpus_per_node": gpus_per_node, "time": time}
+    refuse_mixed(address, ship, slurm, kuberay, dry_run, [*(v for v in of_slurm.values() if v is not None)], settings)
+    if slurm:
+        from deploy.slurm.submit import submit as submit_to_slurm
+
+        submit_to_slurm(spec, of_slurm, settings or [], workers=workers, dry_run=dry_run)
+        return
+    if kuberay:
+        from deploy.kuberay.submit import submit as submit_to_kuberay
+
+        submit_to_kuberay(spec, settings or [], workers=workers, dry_run=dry_run)
+        return
     from deploy import jobs
     from deploy.dashboard import connect
 
@@ -51,6 +78,33 @@ def submit(
         typer.echo("it has not started yet", err=True)
     there = f" --address {dashboard.address}" if address else ""
     typer.echo(f"watch it with: sweeps watch {job.id}{there}", err=True)
+
+
+def refuse_mixed(
+    address: str | None,
+    ship: bool,
+    slurm: bool,
+    kuberay: bool,
+    dry_run: bool,
+    of_slurm: list[object],
+    settings: list[str] | None,
+) -> None:
+    """Options of one place do not go with another.
+
+    Raises:
+        SpecError: they do not go together; the message says which.
+    """
+    if slurm and kuberay:
+        raise SpecError("--slurm and --kuberay are two places; give one")
+    place = "--slurm" if slurm else "--kuberay" if kuberay else ""
+    if place and (address or ship):
+        raise SpecError(
+            f"{'--address' if address else '--ship'} is of a cluster that runs already; {place} makes its own"
+        )
+    if not place and (dry_run or settings):
+        raise SpecError(f"{'--dry-run' if dry_run else '--set'} goes with --slurm or --kuberay")
+    if of_slurm and not slurm:
+        raise SpecError("--nodes, --gpus-per-node and --time go with --slurm")
 
 
 def list_jobs(address: Address = None) -> None:

@@ -1,0 +1,1 @@
+"""Sweeps on a Slurm cluster: one allocation, one Ray cluster, one batch script."""
