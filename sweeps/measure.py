@@ -48,7 +48,7 @@ def measure(sweep: Sweep, block: Block, device: str = "cpu") -> Measured:
 
 def sample_block(sweep: Sweep, block: Block, device: str = "cpu") -> dict[str, np.ndarray]:
     """The draws themselves, float64 (points, *dims, draws) an outcome; draws last, ready to be reduced."""
-    launch = _launch(sweep, block)  # which may bring torch in
+    launch = _launch(sweep, block, device)  # which may bring torch in
     torch = loaded_torch()
     with numerics(sweep.precision):
         draws = _sample_block(sweep, block, device, *launch)
@@ -90,12 +90,13 @@ def _check(sampled: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ..
             raise ValueError(f"statistic {name!r} gave an infinite {outcome!r}; where a draw is undefined, give NaN")
 
 
-def _launch(sweep: Sweep, block: Block) -> tuple[int, bool]:
+def _launch(sweep: Sweep, block: Block, device: str) -> tuple[int, bool]:
     """(networks a launch, whether the last one is padded)."""
     statistic, points = sweep.definition, points_of(sweep, block)
     parameters, total = statistic.parameters(**points.point(0)), len(points) * sweep.draws_per_batch
-    if statistic.lane is not None:
-        return statistic.lane(parameters), True
+    lane = (statistic.gpu_lane if device == "cuda" else None) or statistic.lane
+    if lane is not None:
+        return lane(parameters), True
     return max(1, min(total, LAUNCH_BYTES // max(1, statistic.memory(parameters)))), False
 
 

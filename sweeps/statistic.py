@@ -193,6 +193,7 @@ class Statistic:
     lane(parameters) -> networks a launch, a function of shape-fixing parameters alone. Kernels whose last bits
         may depend on the batch shape (BLAS) must give it; launches are padded to it. None: the kernel treats each
         network by itself, and a launch may hold any number.
+    gpu_lane: the same on a GPU, whose last bits are its own in any case. None: `lane`.
     memory(parameters) -> bytes a network needs during a launch.
     witness(networks) -> for a run of one network, two inputs with one output, or None where there are none.
     realised: parameters that a network meets only approximately, such as a ratio of whole numbers, each with
@@ -209,6 +210,7 @@ class Statistic:
     cost: Callable[[Any], float]
     memory: Callable[[Any], int]
     lane: Callable[[Any], int] | None = None
+    gpu_lane: Callable[[Any], int] | None = None
     theory: Theory | None = None
     theory_note: str = ""
     exact: Exact | None = None

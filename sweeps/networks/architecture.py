@@ -63,6 +63,11 @@ def lane_within(room: int, each: int, most: int) -> int:
     return min(2 ** (max(1, room // each).bit_length() - 1), most)
 
 
+def gpu_lane(each: int) -> int:
+    """The same on a GPU, which needs far more at once to be busy: up to 256 in 4 GiB, whatever memory it has."""
+    return lane_within(2**32, each, 256)
+
+
 class Geometry(NamedTuple):
     """Lengths and angles of k inputs after every layer, float64.
 

@@ -92,11 +92,10 @@ def convolve(
     `weights` is (lane, filters, channels side^2), a filter's entries in the order channel, row, column. `room` keeps
     the matrices of patches for the next layer: fresh memory costs more than what is written to it.
     """
-    lane, filters, fan_in = weights.shape
+    lane, _, fan_in = weights.shape
     _, channels, k, rows, cols = images.shape
     places = k * rows * cols
-    left = images.new_empty(lane, filters, _whole_lines(fan_in))
-    left[..., :fan_in], left[..., fan_in:] = weights, 0
+    left = _filled_up(weights)
     shape = lane, _whole_lines(fan_in), _whole_lines(places)
     if shape not in room:
         room[shape] = images.new_zeros(shape)
@@ -104,6 +103,17 @@ def convolve(
     columns = right[:, :fan_in, :places].unflatten(2, (k, rows, cols)).unflatten(1, (channels, side, side))
     columns.copy_(_patches(images, side, padding))
     return torch.bmm(left, right)[..., :places].unflatten(-1, (k, rows, cols))
+
+
+def _filled_up(weights: Tensor) -> Tensor:
+    """Rows at whole lines, filled with zeros. Weights that lie so already are not copied: they are most of the memory
+    that a network moves."""
+    lane, filters, fan_in = weights.shape
+    if fan_in == _whole_lines(fan_in) and weights.is_contiguous() and weights.data_ptr() % (4 * _LINE) == 0:
+        return weights
+    filled = weights.new_empty(lane, filters, _whole_lines(fan_in))
+    filled[..., :fan_in], filled[..., fan_in:] = weights, 0
+    return filled
 
 
 def _patches(images: Tensor, side: int, padding: Padding) -> Tensor:

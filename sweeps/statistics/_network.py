@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from sweeps.inputs import sets
 from sweeps.networks import direct, gram, gram_cnn
-from sweeps.networks.architecture import Activation, Architecture, Geometry, Law, Padding, Pool, lane_within
+from sweeps.networks.architecture import Activation, Architecture, Geometry, Law, Padding, Pool, gpu_lane, lane_within
 from sweeps.statistic import Networks
 from sweeps.statistics._images import InputParameters, check_filters
 from sweeps.theory import limit
@@ -155,6 +155,11 @@ class NetworkParameters(InputParameters):
     def lane(self) -> int:
         module, how = self._costs()
         return lane_within(LAUNCH, self.launch_bytes, module.lane(*how))
+
+    @property
+    def gpu_lane(self) -> int:
+        """Gram samplers run on the CPU, also of a GPU worker."""
+        return gpu_lane(self.launch_bytes) if self.chosen == "direct" else self.lane
 
     @model_validator(mode="after")
     def _has_inputs(self) -> Self:

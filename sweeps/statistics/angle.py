@@ -171,4 +171,5 @@ STATISTIC = Statistic(
     cost=lambda p: p.seconds,
     memory=lambda p: p.launch_bytes,
     lane=lambda p: p.lane,
+    gpu_lane=lambda p: p.gpu_lane,
 )

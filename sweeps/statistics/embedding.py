@@ -138,4 +138,5 @@ STATISTIC = Statistic(
     cost=lambda p: p.seconds,
     memory=lambda p: p.launch_bytes + p.limit_bytes // p.lane,
     lane=lambda p: p.lane,
+    gpu_lane=lambda p: p.gpu_lane,
 )

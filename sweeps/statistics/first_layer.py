@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from sweeps.inputs import labelled
 from sweeps.inputs.patches import Basis
 from sweeps.inputs.user_images import UserImages
-from sweeps.networks.architecture import lane_within
+from sweeps.networks.architecture import gpu_lane, lane_within
 from sweeps.networks.lessons import check_epochs
 from sweeps.networks.profiles import squared_energies
 from sweeps.networks.small_cnns import SmallCnn
@@ -358,6 +358,7 @@ STATISTIC = Statistic(
     cost=_cost,
     memory=_memory,
     lane=_lane,
+    gpu_lane=lambda p: gpu_lane(_memory(p)),
     theory=by_point(_theory, FirstLayerParameters),
     exact=_exact,
     theory_note="linear networks: in expectation over initial weights and labels, exact for full batches",

@@ -80,6 +80,14 @@ def test_lanes_have_one_width_whatever_the_tile(toy: SpecMaker, monkeypatch: pyt
     assert (a["level"].tobytes() == b["level"].tobytes()) == (lane is not None)
 
 
+def test_a_gpu_has_lanes_of_its_own(toy: SpecMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = replace(_feels_its_neighbours(16), gpu_lane=lambda p: 64)
+    sweep = toy()
+    for statistic, device, width in ((both, "cpu", 16), (both, "cuda", 64), (replace(both, gpu_lane=None), "cuda", 16)):
+        monkeypatch.setattr(statistics, "get", lambda name, s=statistic: s)
+        assert sweeps.measure._launch(sweep, plan(sweep)[0], device) == (width, True)
+
+
 def test_moments_and_histograms_are_those_of_the_draws(toy: SpecMaker) -> None:
     sweep = toy(points_per_block=4)
     block = plan(sweep)[1]

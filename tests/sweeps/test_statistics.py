@@ -197,6 +197,10 @@ class TestContract:
         if statistic.lane is not None:
             assert statistic.lane(parameters) >= 1
             assert statistic.lane(parameters) * statistic.memory(parameters) <= 2**30
+        if statistic.gpu_lane is not None:
+            assert statistic.lane is not None
+            assert statistic.lane(parameters) <= statistic.gpu_lane(parameters)
+            assert statistic.gpu_lane(parameters) * statistic.memory(parameters) <= 2**32
 
     def test_histograms_count_every_defined_draw(self, statistic: Statistic) -> None:
         sweep = example(statistic.name)
