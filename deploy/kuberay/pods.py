@@ -2,7 +2,8 @@
 
 All run as one user without rights, on a root that cannot be written, with a temporary folder of their own. Of the
 pods' containers only the autoscaler's gets the service account's token, which KubeRay binds to the one cluster: the
-pods mount none by themselves, and the head's token is a volume that this container alone has.
+pods mount none by themselves, and the head's token is a volume that this container alone has. It shares no folder
+with the head's container but the one where Ray keeps its logs, which KubeRay adds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ GPU = "nvidia.com/gpu"
 JOB = "/sweep"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS = 3607  # as Kubernetes' own
-ROOM = "10Gi"  # of the temporary folder
+ROOM = "10Gi"  # of a temporary folder
+ASIDE = (
+    "tmp-autoscaler"  # of its own: what lies in the head's, the profile of its shell say, is anybody's who runs code
+)
 CONFINED: Manifest = {
     "runAsNonRoot": True,
     "readOnlyRootFilesystem": True,
@@ -43,7 +47,7 @@ def head(held: Kuberay, name: str, job: str | None) -> Manifest:
     container["ports"] = [{"name": port, "containerPort": number} for port, number in PORTS.items()]
     container["env"].append({"name": GROWS_TO, "value": json.dumps(grows_to(held))})
     pod = _pod(held, container)
-    pod["volumes"].append({"name": "token", "projected": _projected()})
+    pod["volumes"] += [{"name": ASIDE, "emptyDir": {"sizeLimit": ROOM}}, {"name": "token", "projected": _projected()}]
     if job:
         pod["volumes"].append({"name": "job", "configMap": {"name": job}})
         container["volumeMounts"].append({"name": "job", "mountPath": JOB, "readOnly": True})
@@ -64,7 +68,7 @@ def worker(held: Kuberay, name: str) -> Manifest:
 
 def autoscaler() -> Manifest:
     """What KubeRay is told of the container that it adds to the head's pod."""
-    mounts = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "token", "mountPath": TOKEN, "readOnly": True}]
+    mounts = [{"name": ASIDE, "mountPath": "/tmp"}, {"name": "token", "mountPath": TOKEN, "readOnly": True}]
     return {
         "version": "v2",
         "idleTimeoutSeconds": IDLE_SECONDS,

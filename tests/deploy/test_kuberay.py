@@ -170,7 +170,7 @@ def test_no_container_may_more_than_it_needs() -> None:
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert context["seccompProfile"] == {"type": "RuntimeDefault"}
             assert container["resources"]["limits"] == container["resources"]["requests"]
-            assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]
         for template in templates(cluster):
             assert template["spec"]["automountServiceAccountToken"] is False
             assert template["spec"]["securityContext"]["runAsUser"] == pods.USER
@@ -185,7 +185,9 @@ def test_only_the_autoscaler_gets_the_service_accounts_token() -> None:
         mounts = [m["name"] for t in (head, worker) for c in t["spec"]["containers"] for m in c["volumeMounts"]]
         assert "token" not in mounts
         mount = {"name": "token", "mountPath": pods.TOKEN, "readOnly": True}
-        assert mount in cluster["autoscalerOptions"]["volumeMounts"]
+        theirs = cluster["autoscalerOptions"]["volumeMounts"]
+        assert mount in theirs
+        assert not {m["name"] for m in theirs} & set(mounts), "what code on the head writes, the autoscaler would read"
 
 
 def test_authentication_is_on_and_fails_closed() -> None:
@@ -397,3 +399,9 @@ def test_a_standing_cluster_is_printed(capsys: pytest.CaptureFixture[str]) -> No
 
     main([f"kuberay.image={IMAGE}"])
     assert capsys.readouterr().out == (GOLDEN / "cluster.yaml").read_text()
+
+
+def test_the_page_lists_every_setting() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text()
+    listed = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", page, re.MULTILINE))
+    assert listed == {name: field.description for name, field in Kuberay.model_fields.items()}
