@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,8 @@ class RayPool:
         workers: how many; by default one per GPU of the cluster, else one per CPU core. A sweep with
             `device = "cpu"` takes cores even where there are GPUs.
         limits: of one worker.
+        grows_to: what a cluster that grows on demand will have at most, by Ray's names of resources. Workers for
+            which there is no room yet wait, and the waiting is what makes it grow; the others begin.
 
     Raises:
         RefusedError: the cluster lacks what is asked for.
@@ -33,8 +35,15 @@ class RayPool:
 
     kind: type[Worker] = Worker
 
-    def __init__(self, workers: int | None = None, device: str = "auto", limits: Limits | None = None) -> None:
-        have = ray.cluster_resources()
+    def __init__(
+        self,
+        workers: int | None = None,
+        device: str = "auto",
+        limits: Limits | None = None,
+        grows_to: Mapping[str, float] | None = None,
+    ) -> None:
+        now = ray.cluster_resources()
+        have = now | {name: max(now.get(name, 0), most) for name, most in (grows_to or {}).items()}
         gpus, cores = int(have.get("GPU", 0)), int(have.get("CPU", 0))
         self.device = "cpu" if device == "cpu" or (device == "auto" and gpus == 0) else "cuda"
         there = gpus if self.device == "cuda" else cores
@@ -45,8 +54,9 @@ class RayPool:
             raise RefusedError(f"workers must be between 1 and the cluster's {there}, got {workers}")
         self.size = workers or there
         self.limits = limits or Limits()
-        if self.limits.resident is None and "memory" in have:
-            self.limits = replace(self.limits, resident=int(have["memory"]) // there)
+        present = int(now.get("GPU" if self.device == "cuda" else "CPU", 0))
+        if self.limits.resident is None and "memory" in now and present:
+            self.limits = replace(self.limits, resident=int(now["memory"]) // present)
 
     @property
     def workers(self) -> str:

@@ -6,6 +6,7 @@ with SIGTERM and, 3 seconds later, SIGKILL: the command that resumes is said fir
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -56,7 +57,7 @@ def drive(bag: Payload) -> int:
     store = _store(bag)
     asked = Sweep.of(bag.sweep) if bag.sweep is not None else store.sweep
     tracking = _tracking(TrackSettings.model_validate(bag.track), bag)
-    where = Where(address="auto", workers=bag.workers)
+    where = Where(address="auto", workers=bag.workers, grows_to=json.loads(os.environ.get(travel.GROWS_TO, "null")))
     end = None
     try:
         with closing(

@@ -220,7 +220,25 @@ def _payload(
     workers: int | None,
     say: Callable[[str], None] = log.warning,
 ) -> Payload:
-    here = dashboard.is_here
+    words = ["--address", dashboard.address, *["--ship"] * ship]
+    return packed(spec, dashboard.is_here, words, ship=ship, workers=workers, say=say)
+
+
+def packed(
+    spec: Sweep | ZarrStore | str | Path,
+    here: bool,
+    words: list[str],
+    *,
+    ship: bool = False,
+    workers: int | None = None,
+    say: Callable[[str], None] = log.warning,
+) -> Payload:
+    """What travels with a sweep, be it to Ray or to whatever starts Ray for it.
+
+    Args:
+        here: the cluster's head is on this machine.
+        words: with which `sweeps submit` sends it again, after the spec.
+    """
     if isinstance(spec, str | Path) and _is_store(str(spec)):
         spec = ZarrStore.open(str(spec))
     if isinstance(spec, ZarrStore):
@@ -236,7 +254,7 @@ def _payload(
         sweep=None if isinstance(spec, ZarrStore) else sweep.model_dump(mode="json"),
         versions=travel.versions(),
         home=str(Path.cwd()) if here else None,
-        again=_again(spec, dashboard.address, ship, workers),
+        again=_again(spec, words, workers),
         workers=workers,
         made_by=made_by(),
         shipped=ship,
@@ -248,14 +266,12 @@ def _is_store(text: str) -> bool:
     return not is_local(text) or Path(local_path(text), "zarr.json").exists()
 
 
-def _again(spec: Sweep | ZarrStore | str | Path, address: str, ship: bool, workers: int | None) -> str:
+def _again(spec: Sweep | ZarrStore | str | Path, words: list[str], workers: int | None) -> str:
     if isinstance(spec, Sweep):
         return ""
     text = spec.url if isinstance(spec, ZarrStore) else str(spec)
     text = local_path(text) if is_local(text) and Path(local_path(text)).exists() else text
-    words = ["sweeps", "submit", text, "--address", address]
-    words += ["--ship"] * ship + (["--workers", str(workers)] if workers else [])
-    return shlex.join(words)
+    return shlex.join(["sweeps", "submit", text, *words, *(["--workers", str(workers)] if workers else [])])
 
 
 def _refuse_other(there: list[Job], store: str) -> None:
@@ -279,14 +295,19 @@ def _send(dashboard: Dashboard, bag: Payload) -> None:
             entrypoint=travel.ENTRYPOINT,
             submission_id=bag.id,
             runtime_env=environment,
-            metadata={
-                NAME: bag.name,
-                STORE: public(bag.store),
-                AGAIN: bag.again,
-                "sweeps.key": _parts(bag.id)[0],
-                "sweeps.version": bag.versions[travel.PACKAGE],
-            },
+            metadata=about(bag),
         )
+
+
+def about(bag: Payload) -> dict[str, str]:
+    """A job's metadata: what a client reads of it without its payload."""
+    return {
+        NAME: bag.name,
+        STORE: public(bag.store),
+        AGAIN: bag.again,
+        "sweeps.key": _parts(bag.id)[0],
+        "sweeps.version": bag.versions[travel.PACKAGE],
+    }
 
 
 def await_start(job: Job, seconds: float = START_SECONDS) -> Job:

@@ -20,6 +20,7 @@ from storage.layout import LAYOUT, may_be_secret
 from storage.objects import connect, is_local, local_path
 from storage.runs import shown
 from storage.slices import public
+from storage.urls import check
 from sweeps import randomness
 from sweeps.errors import RefusedError
 from sweeps.sweep import StoreSettings, Sweep, TrackSettings
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 PACKAGE = "relu-sweeps"
 FILE, SCRIPT = "job.json", "start.sh"
 ENTRYPOINT = f"exec sh {SCRIPT}"
+GROWS_TO = "SWEEPS_GROWS_TO"  # of a cluster's head, if the cluster grows on demand: what it will have at most, as JSON
 
 START = f"""\
 # The Python and the address of the raylet that runs this job: PATH may lack the one, and Ray's own search
@@ -61,8 +63,11 @@ class Payload:
     shipped: bool = False
     track: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def text(self, indent: int | None = None) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=indent)
+
     def write(self, folder: Path) -> None:
-        (folder / FILE).write_text(json.dumps(dataclasses.asdict(self)))
+        (folder / FILE).write_text(self.text())
         (folder / SCRIPT).write_text(START)
 
     @classmethod
@@ -104,7 +109,7 @@ def placed(sweep: Sweep, here: bool, say: Callable[[str], None] = log.warning) -
     """
     url = store_url(sweep)
     if not is_local(url):
-        connect(url)
+        connect(url) if here else check(url)  # elsewhere, who sends it may lack the credentials
     elif here:
         url = local_path(url)
     elif "://" not in url and not os.path.isabs(url):

@@ -6,7 +6,7 @@ import itertools
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,11 +26,13 @@ from sweeps.sweep import Sweep, TrackSettings
 
 @dataclass(frozen=True)
 class Where:
-    """Where a sweep is computed: in this process, or by Ray actors, here or on a cluster."""
+    """Where a sweep is computed: in this process, or by Ray actors, here or on a cluster. `grows_to`: what a cluster
+    that grows on demand will have at most, such as {"GPU": 8}."""
 
     inline: bool = False
     address: str | None = None
     workers: int | None = None
+    grows_to: Mapping[str, float] | None = None
 
 
 def store_url(sweep: Sweep) -> str:
@@ -49,7 +51,7 @@ def executor(device: str, where: Where) -> Iterator[Executor]:
     from deploy.cluster import cluster
 
     with cluster(where.address), terminated_like_interrupted():
-        yield RayPool(where.workers, device)
+        yield RayPool(where.workers, device, grows_to=where.grows_to)
 
 
 @contextmanager
