@@ -56,7 +56,7 @@ def drive(bag: Payload) -> int:
     store = _store(bag)
     asked = Sweep.of(bag.sweep) if bag.sweep is not None else store.sweep
     tracking = _tracking(TrackSettings.model_validate(bag.track), bag)
-    where = Where(address="auto", workers=bag.workers)
+    where = Where(address="auto", workers=bag.workers, nodes=bag.nodes)
     end = None
     try:
         with closing(

@@ -26,11 +26,13 @@ from sweeps.sweep import Sweep, TrackSettings
 
 @dataclass(frozen=True)
 class Where:
-    """Where a sweep is computed: in this process, or by Ray actors, here or on a cluster."""
+    """Where a sweep is computed: in this process, or by Ray actors, here or on a cluster, once it has so many nodes with
+    CPU cores or GPUs."""
 
     inline: bool = False
     address: str | None = None
     workers: int | None = None
+    nodes: int = 0
 
 
 def store_url(sweep: Sweep) -> str:
@@ -46,9 +48,10 @@ def executor(device: str, where: Where) -> Iterator[Executor]:
             yield Inline(device)
         return
     from actors.ray_pool import RayPool  # Ray takes seconds to import
-    from deploy.cluster import cluster
+    from deploy.cluster import await_nodes, cluster
 
     with cluster(where.address), terminated_like_interrupted():
+        await_nodes(where.nodes)
         yield RayPool(where.workers, device)
 
 
