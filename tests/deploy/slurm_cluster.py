@@ -128,6 +128,19 @@ class Slurm:
         ran = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True)
         return ran.stdout + ran.stderr
 
+    def job(self, number: str) -> dict[str, str]:
+        """What the controller knows of a job, as JobState=RUNNING."""
+        words = self.run("scontrol", "show", "job", "--oneliner", number).split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def await_job(self, number: str, seconds: float = 240, **known: str) -> dict[str, str]:
+        """Until the controller says so of it."""
+        deadline = time.monotonic() + seconds
+        while not known.items() <= (job := self.job(number)).items():
+            assert time.monotonic() < deadline, f"{known} is not to be: {job}"
+            time.sleep(0.2)
+        return job
+
     def stop(self) -> None:
         """Every job ends first, and with it what it started."""
         self.run("scancel", "--state=pending")
