@@ -26,8 +26,8 @@ from sweeps.sweep import Sweep, TrackSettings
 
 @dataclass(frozen=True)
 class Where:
-    """Where a sweep is computed: in this process, or by Ray actors, here or on a cluster, once it has so many nodes with
-    CPU cores or GPUs."""
+    """Where a sweep is computed: in this process, or by Ray actors, here or on a cluster, once so many nodes of it
+    can work."""
 
     inline: bool = False
     address: str | None = None

@@ -17,9 +17,9 @@ address='address() {
   echo "$found"
 }'
 node="$address"'
-tmp=$(mktemp -d "$temp_dir/sw$SLURM_JOB_ID.XXXX") || exit 1
+tmp=$(mktemp -d "$temp_dir/sw$SLURM_JOB_ID.XXXX") || exit 1 # 0700; Ray opens what it is given itself to everybody
 trap "kill -TERM \$ray" TERM INT
-"$python" -m ray.scripts.scripts start --block --temp-dir="$tmp" --node-ip-address="$(address)" \
+"$python" -m ray.scripts.scripts start --block --temp-dir="$tmp/r" --node-ip-address="$(address)" \
   --min-worker-port=0 --max-worker-port=0 --node-manager-port=0 --object-manager-port=0 --metrics-export-port=0 \
   --dashboard-agent-listen-port=0 --dashboard-agent-grpc-port=0 --runtime-env-agent-port=0 \
   --object-store-memory=200000000 --include-log-monitor=false --log-color=false --disable-usage-stats "$@" &

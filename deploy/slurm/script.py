@@ -1,4 +1,4 @@
-"""The batch script of a sweep, as text: what Slurm is asked for, the settings, and `cluster.sh`, which is always the same.
+"""The batch script of a sweep, as text: what Slurm is asked for, the settings, and `cluster.sh`, which never differs.
 
 It starts one Ray cluster in one allocation: a head that does no work, and a worker on every node, each by `srun`.
 """

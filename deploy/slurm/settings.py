@@ -85,7 +85,7 @@ class Slurm(Section):
     )
     memory: Memory | None = Field(
         None,
-        description="memory of a node, such as 64G; by default all of a whole node's, else the partition's default",
+        description="of a node, such as 64G; by default all of a whole node's, else the partition's default",
     )
     time: Time | None = Field(
         None, description="limit of one run, in Slurm's forms, such as 12:00:00; by default the partition's"

@@ -82,9 +82,7 @@ def _run(name: str, *arguments: str) -> str:
         RefusedError: it is not here, or says no.
     """
     if shutil.which(name) is None:
-        raise RefusedError(
-            f"no {name} on this machine; submit from a login node of the cluster, or look with --dry-run"
-        )
+        raise RefusedError(f"no {name} here; submit from a login node of the cluster, or look with --dry-run")
     known = {k: v for k, v in os.environ.items() if k not in OURS}
     ran = subprocess.run([name, *arguments], env=known, capture_output=True, text=True)
     if ran.returncode:

@@ -112,7 +112,7 @@ def test_a_sweep_goes_into_the_queue_again_when_its_time_is_up_and_its_token_is_
     sweeps: Run, slurm: Slurm, tmp_path: Path
 ) -> None:
     gated = Gated(tmp_path)
-    options = ("--nodes", 2, "--gpus-per-node", 1, "--time", "30:00", "--set", "slurm.grace=60")
+    options = ("--nodes", 2, "--gpus-per-node", 1, "--time", "30:00", "--set", "slurm.cpus_per_node=1")
 
     # refused, printed, submitted, joined
     refused = sweeps("submit", gated.path, "--slurm", "--set", "slurm.partition=nowhere")
@@ -130,7 +130,7 @@ def test_a_sweep_goes_into_the_queue_again_when_its_time_is_up_and_its_token_is_
 
     # both nodes work, and the token is where Ray keeps it
     before = gated.await_blocks(4)
-    assert '"workers":"4 Ray actors, one per CPU core"' in log(job)
+    assert '"workers":"2 Ray actors, one per CPU core"' in log(job)
     secret = token_of(tmp_path)
     assert re.fullmatch("[0-9a-f]{64}", secret)
     rays = list(Path("/tmp").glob(f"sw{job}.*"))
@@ -197,7 +197,7 @@ def test_a_node_that_is_drained_works_to_the_end_of_the_job(sweeps: Run, slurm: 
 @pytest.mark.slurm
 def test_two_jobs_on_the_same_nodes_do_not_meet(sweeps: Run, slurm: Slurm, tmp_path: Path) -> None:
     both = [Gated(tmp_path, "one", seed=1), Gated(tmp_path, "two", seed=2)]
-    options = ("--nodes", 2, "--gpus-per-node", 0, "--set", "slurm.cpus_per_node=1")
+    options = ("--nodes", 2, "--set", "slurm.cpus_per_node=1")
     jobs = [submit(sweeps, gated, *options) for gated in both]
     for gated in both:
         gated.await_blocks(4)
