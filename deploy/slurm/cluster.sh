@@ -27,8 +27,8 @@ ray=$!
 while kill -0 "$ray" 2>/dev/null; do wait "$ray"; done
 rm -rf -- "$tmp"'
 step() { # NAME NODES ARGUMENT...
-  srun --overlap --export=ALL --ntasks-per-node=1 --nodes="$2" --ntasks="$2" --cpu-bind=none --kill-on-bad-exit=0 --wait=0 \
-    --output="$folder/%j-$1.log" --open-mode=append "${@:3}"
+  srun --overlap --export=ALL --nodes="$2" --ntasks="$2" --ntasks-per-node=1 --cpu-bind=none \
+    --kill-on-bad-exit=0 --wait=0 --output="$folder/%j-$1.log" --open-mode=append "${@:3}"
 }
 
 is_running() { [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null)" = RUNNING ]; }
@@ -57,11 +57,16 @@ while is_taken "$port" || is_taken $((port + 1)); do port=$((port + 2)); done
 step head 1 --nodelist="$SLURMD_NODENAME" bash -c "$node" head --head --num-cpus=0 --num-gpus=0 --port="$port" \
   --ray-client-server-port=$((port + 1)) --include-dashboard=false --no-monitor &
 head=$!
-until is_taken "$port" || ! kill -0 "$head" 2>/dev/null; do sleep 0.2; done
+until is_taken "$port"; do
+  sleep 0.2
+  kill -0 "$head" 2>/dev/null || { echo "error: Ray does not start; see $folder/$SLURM_JOB_ID-head.log"; exit 1; }
+done
+share=${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} # srun does not always take it from its job
 work='set -- --num-cpus="$SLURM_CPUS_ON_NODE" "$@"
 [ "${SLURM_MEM_PER_NODE:-0}" = 0 ] || set -- --memory=$((SLURM_MEM_PER_NODE * 900000)) "$@"
 '
-step workers "$SLURM_JOB_NUM_NODES" --label bash -c "$work$node" worker --num-gpus="$gpus" --address="$here:$port" &
+step workers "$SLURM_JOB_NUM_NODES" --label $share bash -c "$work$node" worker --num-gpus="$gpus" \
+  --address="$here:$port" &
 workers=$!
 
 status=130
@@ -74,12 +79,17 @@ if [ -z "$stopped" ]; then
   done
 fi
 finish
-if [ -n "$stopped" ] && [ "$status" = 130 ] && is_running; then
-  if [ "${SLURM_RESTART_COUNT:-0}" -lt "$requeues" ]; then
-    echo "its time is nearly up: requeued, to go on from what is committed"
-    scontrol requeue "$SLURM_JOB_ID"
-  else
-    echo "its time is nearly up, and it was requeued $requeues times: submit it again to go on"
-  fi
-fi
+case $status in
+  0 | 2 | 3 | 4) ;; # done, or not to be mended by going on
+  *)
+    if [ -n "$stopped" ] && is_running; then
+      if [ "${SLURM_RESTART_COUNT:-0}" -lt "$requeues" ]; then
+        echo "its time is nearly up: requeued, to go on from what is committed"
+        scontrol requeue "$SLURM_JOB_ID"
+      else
+        echo "its time is nearly up, and it was requeued $requeues times: submit it again to go on"
+      fi
+    fi
+    ;;
+esac
 exit "$status"
