@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
+from deploy.cluster import await_nodes
 from deploy.settings import resolve, variable
 from deploy.slurm import settings
 from deploy.slurm.script import BODY, script
@@ -198,3 +200,24 @@ def test_the_guide_lists_every_setting_with_what_it_says_of_itself() -> None:
     for name, field in Slurm.model_fields.items():
         default = "" if field.default in (None, ()) else f"{field.default}"
         assert f"| `{name}` | {default} | {field.description} |" in guide, name
+
+
+def nodes(*cores: float) -> list[dict[str, object]]:
+    """As Ray lists them: a head without cores, a node that is gone, and others."""
+    alive = [{"Alive": True, "Resources": {"memory": 1.0, "CPU": n}} for n in (0.0, *cores)]
+    return [*alive, {"Alive": False, "Resources": {"CPU": 4.0}}]
+
+
+def test_the_work_begins_when_all_nodes_that_can_do_it_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([nodes(), nodes(2.0), nodes(2.0, 2.0)])
+    monkeypatch.setattr(ray, "nodes", lambda: next(seen))
+    await_nodes(2)
+    assert next(seen, None) is None
+
+
+def test_the_work_begins_without_nodes_that_do_not_come(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: nodes(2.0))
+    await_nodes(2, seconds=0.0)
+    assert caplog.messages == ["only 1 of 2 nodes have come in 0 s; going on without the others"]
