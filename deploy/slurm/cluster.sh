@@ -6,8 +6,8 @@ export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_ACCEL_EN
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # there is nothing to wait for: what is not committed is measured again
 export python temp_dir
 
-# What every node runs: Ray, in a folder of its own, under the address that Slurm knows the node by. Only the port of
-# the head is agreed upon; the others are whichever the system finds free, so that two jobs on a node never meet.
+# What every node runs: Ray, in a folder of its own, under the address that Slurm knows the node by. Only the
+# head's ports are agreed upon; the others are whichever the system finds free, so that two jobs on a node never meet.
 address='address() {
   known=$(scontrol show node --oneliner "$SLURMD_NODENAME" | sed -n "s/.* NodeAddr=\([^ ]*\).*/\1/p")
   found=$(getent ahostsv4 "${known:-$HOSTNAME}" | sed -n "1s/ .*//p")
@@ -51,13 +51,14 @@ echo "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, run $((${SLURM_RESTART_COUNT:-0}
 eval "$address"
 here=$(address)
 is_taken() { (: <"/dev/tcp/$here/$1") 2>/dev/null; }
-port=$((20000 + SLURM_JOB_ID % 5000 * 2))
-while is_taken "$port" || is_taken $((port + 1)); do port=$((port + 2)); done
+port=$((20000 + SLURM_JOB_ID % 4000 * 3)) # the head's, its client server's, and one for the dashboard that is off
+while is_taken "$port" || is_taken $((port + 1)) || is_taken $((port + 2)); do port=$((port + 3)); done
 
+rm -rf -- "$temp_dir/sw$SLURM_JOB_ID".* # of a run of this job that was killed
 step head 1 --nodelist="$SLURMD_NODENAME" bash -c "$node" head --head --num-cpus=0 --num-gpus=0 --port="$port" \
-  --ray-client-server-port=$((port + 1)) --include-dashboard=false --no-monitor &
+  --ray-client-server-port=$((port + 1)) --dashboard-port=$((port + 2)) --include-dashboard=false --no-monitor &
 head=$!
-until is_taken "$port"; do
+until compgen -G "$temp_dir/sw$SLURM_JOB_ID.*/r/ray_current_cluster" >/dev/null; do # what Ray writes when it is up
   sleep 0.2
   kill -0 "$head" 2>/dev/null || { echo "error: Ray does not start; see $folder/$SLURM_JOB_ID-head.log"; exit 1; }
 done

@@ -22,7 +22,15 @@ from sweeps.errors import RefusedError
 
 SCRIPT = "job.sh"
 WAITING = "pending,configuring,running,suspended"
+# What `sbatch` reads from the environment counts more for it than the script: these are the sweep's own, and settings.
 OURS = ("SBATCH_ARRAY_INX", "SBATCH_JOB_NAME", "SBATCH_NO_REQUEUE", "SBATCH_OPEN_MODE", "SBATCH_SIGNAL")
+SETTINGS = {
+    "account": "SBATCH_ACCOUNT",
+    "memory": "SBATCH_MEM_PER_NODE",
+    "partition": "SBATCH_PARTITION",
+    "qos": "SBATCH_QOS",
+    "time": "SBATCH_TIMELIMIT",
+}
 
 
 def submit(
@@ -46,7 +54,7 @@ def submit(
         typer.echo(job)
         typer.echo(f"joined: it is in the queue already, {state}", err=True)
     else:
-        job = _send(bag, text)
+        job = _send(bag, text, held)
         typer.echo(job)
     _say_how(job, Path(FOLDER, bag.id, f"{job}.log"))
 
@@ -61,12 +69,13 @@ def _payload(
     return travel.made(spec, here=True, again=again, workers=workers, nodes=held.nodes, say=lambda text: None)
 
 
-def _send(bag: Payload, text: str) -> str:
+def _send(bag: Payload, text: str, held: Slurm) -> str:
     folder = Path(FOLDER, bag.id)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / travel.FILE).write_text(bag.text())
     (folder / SCRIPT).write_text(text)
-    return _run("sbatch", "--parsable", str(folder / SCRIPT)).strip().partition(";")[0]
+    given = [variable for name, variable in SETTINGS.items() if getattr(held, name) is not None]
+    return _run("sbatch", "--parsable", str(folder / SCRIPT), without=[*OURS, *given]).strip().partition(";")[0]
 
 
 def _say_how(job: str, log: Path) -> None:
@@ -75,7 +84,7 @@ def _say_how(job: str, log: Path) -> None:
     typer.echo(f"stop it with: scancel {job}", err=True)
 
 
-def _run(name: str, *arguments: str) -> str:
+def _run(name: str, *arguments: str, without: Sequence[str] = ()) -> str:
     """What one of Slurm's commands says.
 
     Raises:
@@ -83,7 +92,7 @@ def _run(name: str, *arguments: str) -> str:
     """
     if shutil.which(name) is None:
         raise RefusedError(f"no {name} here; submit from a login node of the cluster, or look with --dry-run")
-    known = {k: v for k, v in os.environ.items() if k not in OURS}
+    known = {k: v for k, v in os.environ.items() if k not in without}
     ran = subprocess.run([name, *arguments], env=known, capture_output=True, text=True)
     if ran.returncode:
         lines = [line for line in ran.stderr.splitlines() if line.strip()]

@@ -109,13 +109,15 @@ def token_of(folder: Path) -> str:
 
 
 def test_a_sweep_goes_into_the_queue_again_when_its_time_is_up_and_its_token_is_nowhere(
-    sweeps: Run, slurm: Slurm, tmp_path: Path
+    sweeps: Run, slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gated = Gated(tmp_path)
     options = ("--nodes", 2, "--gpus-per-node", 1, "--time", "30:00", "--set", "slurm.cpus_per_node=1")
+    options += ("--set", "slurm.partition=all")
 
     # refused, printed, submitted, joined
-    refused = sweeps("submit", gated.path, "--slurm", "--set", "slurm.partition=nowhere")
+    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
+    refused = sweeps("submit", gated.path, "--slurm")
     assert refused.code == 2
     assert refused.err.splitlines()[-1] == (
         "error: sbatch refuses: Batch job submission failed: Invalid partition name specified"
@@ -198,8 +200,9 @@ def test_a_node_that_is_drained_works_to_the_end_of_the_job(sweeps: Run, slurm: 
 def test_two_jobs_on_the_same_nodes_do_not_meet(sweeps: Run, slurm: Slurm, tmp_path: Path) -> None:
     both = [Gated(tmp_path, "one", seed=1), Gated(tmp_path, "two", seed=2)]
     options = ("--nodes", 2, "--set", "slurm.cpus_per_node=1")
-    jobs = [submit(sweeps, gated, *options) for gated in both]
+    jobs = []
     for gated in both:
+        jobs.append(submit(sweeps, gated, *options))
         gated.await_blocks(4)
     assert [slurm.job(job)["JobState"] for job in jobs] == ["RUNNING"] * 2
     assert [slurm.job(job)["NodeList"] for job in jobs] == ["n[1-2]"] * 2
