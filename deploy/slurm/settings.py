@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from deploy.settings import Section
 
@@ -87,15 +87,15 @@ class Slurm(Section):
         None,
         description="of a node, such as 64G; by default all of a whole node's, else the partition's default",
     )
+    grace: int = Field(
+        120, ge=30, le=3600, description="seconds before the time limit at which the sweep stops and is requeued"
+    )
     time: Time | None = Field(
         None, description="limit of one run, in Slurm's forms, such as 12:00:00; by default the partition's"
     )
     partition: Word | None = Field(None, description="one, or several with commas; by default the cluster's")
     account: Word | None = Field(None, description="whom it is charged to; by default your own")
     qos: Word | None = Field(None, description="quality of service; by default the account's")
-    grace: int = Field(
-        120, ge=30, le=3600, description="seconds before the time limit at which the sweep stops and is requeued"
-    )
     requeues: int = Field(10, ge=0, le=1000, description="times that it may requeue itself when its time is up")
     setup: tuple[Annotated[str, AfterValidator(_line)], ...] = Field(
         (), description="lines of shell to begin with, such as module load cuda"
@@ -104,8 +104,10 @@ class Slurm(Section):
         "/tmp", description="folder on each node's own disk for Ray's sockets and logs"
     )
 
-    @model_validator(mode="after")
-    def _grace_fits(self) -> Slurm:
-        if self.time is not None and seconds(self.time) <= self.grace:
-            raise ValueError(f"time {self.time} leaves nothing before the {self.grace} s of grace; give more, or less")
-        return self
+    @field_validator("time")
+    @classmethod
+    def _grace_fits(cls, time: str | None, others: ValidationInfo) -> str | None:
+        grace = others.data.get("grace", 0)
+        if time is not None and seconds(time) <= grace:
+            raise ValueError(f"leaves nothing before the {grace} s of grace; give more, or a shorter grace")
+        return time
