@@ -81,16 +81,17 @@ if [ -z "$stopped" ]; then
 fi
 finish
 case $status in
-  0 | 2 | 3 | 4) ;; # done, or not to be mended by going on
-  *)
-    if [ -n "$stopped" ] && is_running; then
-      if [ "${SLURM_RESTART_COUNT:-0}" -lt "$requeues" ]; then
-        echo "its time is nearly up: requeued, to go on from what is committed"
-        scontrol requeue "$SLURM_JOB_ID"
-      else
-        echo "its time is nearly up, and it was requeued $requeues times: submit it again to go on"
-      fi
-    fi
-    ;;
+  0 | 2 | 3 | 4) stopped='' ;; # done, or not to be mended by going on
 esac
+if [ -n "$stopped" ]; then
+  status=130 # the driver may have been at its beginning, and say otherwise
+  if ! is_running; then
+    echo "not requeued: the job was ended"
+  elif [ "${SLURM_RESTART_COUNT:-0}" -lt "$requeues" ]; then
+    echo "its time is nearly up: requeued, to go on from what is committed"
+    scontrol requeue "$SLURM_JOB_ID"
+  else
+    echo "its time is nearly up, and it was requeued $requeues times: submit it again to go on"
+  fi
+fi
 exit "$status"
