@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-slurm check clean
 
 demo: .venv/ready
 	$(BIN)/python -m deploy.demo
@@ -12,6 +12,10 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest --numprocesses 2
+
+# On a real Slurm of two nodes: what takes minutes there.
+test-slurm: .venv/ready
+	$(BIN)/pytest -m slurm tests/deploy/test_slurm.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

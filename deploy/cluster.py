@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import ray
 
 from sweeps.errors import RefusedError
 
 ANSWER_SECONDS = 5.0
+NODES_SECONDS = 180.0  # nodes of an allocation start at once, but not all as fast
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -34,6 +39,20 @@ def cluster(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def await_nodes(number: int, seconds: float = NODES_SECONDS) -> None:
+    """Wait for nodes that can work; after `seconds` with those that have come."""
+    deadline = time.monotonic() + seconds
+    while (come := sum(map(_can_work, ray.nodes()))) < number:
+        if time.monotonic() > deadline:
+            log.warning("only %d of %d nodes have come in %.0f s; going on without the others", come, number, seconds)
+            return
+        time.sleep(0.2)
+
+
+def _can_work(node: dict[str, Any]) -> bool:
+    return node["Alive"] and any(node["Resources"].get(name) for name in ("CPU", "GPU"))
 
 
 def _knock(address: str) -> None:

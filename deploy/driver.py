@@ -57,7 +57,8 @@ def drive(bag: Payload) -> int:
     store = _store(bag)
     asked = Sweep.of(bag.sweep) if bag.sweep is not None else store.sweep
     tracking = _tracking(TrackSettings.model_validate(bag.track), bag)
-    where = Where(address="auto", workers=bag.workers, grows_to=json.loads(os.environ.get(travel.GROWS_TO, "null")))
+    grows_to = json.loads(os.environ.get(travel.GROWS_TO, "null"))
+    where = Where(address="auto", workers=bag.workers, nodes=bag.nodes, grows_to=grows_to)
     end = None
     try:
         with closing(

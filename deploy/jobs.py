@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +24,10 @@ from deploy import wheel
 from deploy.board import PREFIX, Board, last
 from deploy.dashboard import Dashboard, EarlyError, TakenError, connect, in_one_line
 from deploy.payload import Payload
-from deploy.session import made_by
-from storage.objects import is_local, local_path
 from storage.slices import public
 from storage.zarr_store import ZarrStore
 from sweeps.errors import RefusedError, unknown
-from sweeps.sweep import StoreSettings, Sweep
+from sweeps.sweep import Sweep
 
 ID = re.compile(r"^(sweep-[0-9a-f]{16})(?:-(\d+))?$")
 START_SECONDS = 20.0  # a submission waits for its driver's first word
@@ -220,58 +217,8 @@ def _payload(
     workers: int | None,
     say: Callable[[str], None] = log.warning,
 ) -> Payload:
-    words = ["--address", dashboard.address, *["--ship"] * ship]
-    return packed(spec, dashboard.is_here, words, ship=ship, workers=workers, say=say)
-
-
-def packed(
-    spec: Sweep | ZarrStore | str | Path,
-    here: bool,
-    words: list[str],
-    *,
-    ship: bool = False,
-    workers: int | None = None,
-    say: Callable[[str], None] = log.warning,
-) -> Payload:
-    """What travels with a sweep, be it to Ray or to whatever starts Ray for it.
-
-    Args:
-        here: the cluster's head is on this machine.
-        words: with which `sweeps submit` sends it again, after the spec.
-    """
-    if isinstance(spec, str | Path) and _is_store(str(spec)):
-        spec = ZarrStore.open(str(spec))
-    if isinstance(spec, ZarrStore):
-        sweep = spec.sweep.model_copy(update={"store": StoreSettings(url=spec.url)})
-    else:
-        sweep = spec if isinstance(spec, Sweep) else Sweep.from_toml(spec)
-    sweep = travel.placed(sweep, here, say)
-    assert sweep.store is not None
-    return Payload(
-        id=travel.key(sweep.fingerprint, sweep.store.url),
-        name=sweep.name,
-        store=sweep.store.url,
-        sweep=None if isinstance(spec, ZarrStore) else sweep.model_dump(mode="json"),
-        versions=travel.versions(),
-        home=str(Path.cwd()) if here else None,
-        again=_again(spec, words, workers),
-        workers=workers,
-        made_by=made_by(),
-        shipped=ship,
-        track=sweep.track.model_dump(mode="json"),
-    )
-
-
-def _is_store(text: str) -> bool:
-    return not is_local(text) or Path(local_path(text), "zarr.json").exists()
-
-
-def _again(spec: Sweep | ZarrStore | str | Path, words: list[str], workers: int | None) -> str:
-    if isinstance(spec, Sweep):
-        return ""
-    text = spec.url if isinstance(spec, ZarrStore) else str(spec)
-    text = local_path(text) if is_local(text) and Path(local_path(text)).exists() else text
-    return shlex.join(["sweeps", "submit", text, *words, *(["--workers", str(workers)] if workers else [])])
+    again = ["--address", dashboard.address, *["--ship"] * ship]
+    return travel.made(spec, here=dashboard.is_here, again=again, workers=workers, shipped=ship, say=say)
 
 
 def _refuse_other(there: list[Job], store: str) -> None:

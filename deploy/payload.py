@@ -9,18 +9,20 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from deploy.session import store_url
+from deploy.session import made_by, store_url
 from storage.layout import LAYOUT, may_be_secret
 from storage.objects import connect, is_local, local_path
 from storage.runs import shown
 from storage.slices import public
 from storage.urls import check
+from storage.zarr_store import ZarrStore
 from sweeps import randomness
 from sweeps.errors import RefusedError
 from sweeps.sweep import StoreSettings, Sweep, TrackSettings
@@ -49,7 +51,7 @@ exec "$python" -m deploy.driver {FILE}
 class Payload:
     """`sweep` is None to resume what the store says; `track` says where it is tracked in any case. `home` is where the
     job was sent from, if its cluster's head is on that machine: what is relative is meant from there. `again` is the
-    command that sends it again."""
+    command that sends it again. `nodes` with CPU cores or GPUs are waited for before the work begins."""
 
     id: str
     name: str
@@ -62,6 +64,7 @@ class Payload:
     made_by: dict[str, str] = dataclasses.field(default_factory=dict)
     shipped: bool = False
     track: dict[str, Any] = dataclasses.field(default_factory=dict)
+    nodes: int = 0
 
     def text(self, indent: int | None = None) -> str:
         return json.dumps(dataclasses.asdict(self), indent=indent)
@@ -73,6 +76,59 @@ class Payload:
     @classmethod
     def read(cls, path: str | Path) -> Payload:
         return cls(**json.loads(Path(path).read_text()))
+
+
+def made(
+    spec: Sweep | ZarrStore | str | Path,
+    *,
+    here: bool,
+    again: list[str],
+    workers: int | None = None,
+    shipped: bool = False,
+    nodes: int = 0,
+    say: Callable[[str], None] = log.warning,
+) -> Payload:
+    """The payload of a sweep, its TOML file or catalog name, or of a store or its URL, to resume what it holds.
+
+    Args:
+        here: whether paths mean the same where it runs.
+        again: options of `sweeps submit` that send it to the same place.
+
+    Raises:
+        SweepsError: the spec is wrong, or the store cannot be reached from there.
+    """
+    words = [] if isinstance(spec, Sweep) else ["sweeps", "submit", _named(spec), *again]
+    if isinstance(spec, str | Path) and _is_store(str(spec)):
+        spec = ZarrStore.open(str(spec))
+    if isinstance(spec, ZarrStore):
+        sweep = spec.sweep.model_copy(update={"store": StoreSettings(url=spec.url)})
+    else:
+        sweep = spec if isinstance(spec, Sweep) else Sweep.from_toml(spec)
+    sweep = placed(sweep, here, say)
+    assert sweep.store is not None
+    return Payload(
+        id=key(sweep.fingerprint, sweep.store.url),
+        name=sweep.name,
+        store=sweep.store.url,
+        sweep=None if isinstance(spec, ZarrStore) else sweep.model_dump(mode="json"),
+        versions=versions(),
+        home=str(Path.cwd()) if here else None,
+        again=shlex.join(words + (["--workers", str(workers)] if words and workers else [])),
+        workers=workers,
+        made_by=made_by(),
+        shipped=shipped,
+        track=sweep.track.model_dump(mode="json"),
+        nodes=nodes,
+    )
+
+
+def _is_store(text: str) -> bool:
+    return not is_local(text) or Path(local_path(text), "zarr.json").exists()
+
+
+def _named(spec: ZarrStore | str | Path) -> str:
+    text = spec.url if isinstance(spec, ZarrStore) else str(spec)
+    return local_path(text) if is_local(text) and Path(local_path(text)).exists() else text
 
 
 def versions() -> dict[str, str]:

@@ -26,12 +26,13 @@ from sweeps.sweep import Sweep, TrackSettings
 
 @dataclass(frozen=True)
 class Where:
-    """Where a sweep is computed: in this process, or by Ray actors, here or on a cluster. `grows_to`: what a cluster
-    that grows on demand will have at most, such as {"GPU": 8}."""
+    """Where a sweep is computed: in this process, or by Ray actors, here or on a cluster, once so many nodes of it
+    can work. `grows_to`: what a cluster that grows on demand will have at most, such as {"GPU": 8}."""
 
     inline: bool = False
     address: str | None = None
     workers: int | None = None
+    nodes: int = 0
     grows_to: Mapping[str, float] | None = None
 
 
@@ -48,9 +49,10 @@ def executor(device: str, where: Where) -> Iterator[Executor]:
             yield Inline(device)
         return
     from actors.ray_pool import RayPool  # Ray takes seconds to import
-    from deploy.cluster import cluster
+    from deploy.cluster import await_nodes, cluster
 
     with cluster(where.address), terminated_like_interrupted():
+        await_nodes(where.nodes)
         yield RayPool(where.workers, device, grows_to=where.grows_to)
 
 

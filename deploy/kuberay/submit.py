@@ -9,7 +9,7 @@ from typing import cast
 
 import typer
 
-from deploy import jobs
+from deploy import payload as travel
 from deploy.kuberay import manifests
 from deploy.kuberay.settings import Kuberay
 from deploy.payload import Payload
@@ -52,7 +52,7 @@ def packed(spec: str, held: Kuberay, settings: list[str], workers: int | None) -
         RefusedError: the store is a path that the pods do not share.
     """
     words = ["--kuberay", *(word for setting in settings for word in ("--set", setting))]
-    bag = jobs.packed(spec, False, words, workers=workers, say=partial(typer.echo, err=True))
+    bag = travel.made(spec, here=False, again=words, workers=workers, say=partial(typer.echo, err=True))
     if is_local(bag.store) and not (held.claim and local_path(bag.store).startswith(f"{held.mount}/")):
         there = f"below {held.mount}, which is {held.claim}," if held.claim else "on a claim (--set kuberay.claim=...)"
         raise RefusedError(

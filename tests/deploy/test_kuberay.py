@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from deploy import jobs, payload, settings
+from deploy import payload, settings
 from deploy.kuberay import manifests, pods, submit
 from deploy.kuberay.cluster import NAME
 from deploy.kuberay.settings import Kuberay
@@ -58,7 +58,7 @@ Run = Callable[..., Said]
 def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same manifests whoever makes them, and secrets in the environment that must not get into them."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(jobs, "made_by", dict)
+    monkeypatch.setattr(payload, "made_by", dict)
     monkeypatch.setattr(payload, "versions", lambda: {payload.PACKAGE: "0.1.0", "rule": "1", "layout": "1"})
     monkeypatch.setattr(manifests.metadata, "version", lambda name: "2.60.0")
     for name, value in SECRETS.items():

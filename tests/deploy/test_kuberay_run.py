@@ -15,6 +15,7 @@ import requests
 
 from actors.inline import Inline
 from deploy import heads, jobs
+from deploy import payload as travel
 from deploy.kuberay import manifests
 from deploy.kuberay.pods import JOB
 from deploy.kuberay.settings import Kuberay
@@ -68,7 +69,7 @@ def test_the_job_measures_the_same_bits_and_nobody_without_the_token_starts_it(
     url = f"http://{head.dashboard}"
     store = tmp_path / "toy.zarr"
     spec = write_toml(tmp_path / "toy.toml", toy_spec(store={"url": str(store)}, axes={"size": [2, 8]}))
-    bag = jobs.packed(str(spec), False, ["--kuberay"])
+    bag = travel.made(str(spec), here=False, again=["--kuberay"])
     _, config_map, job = manifests.job(bag, Kuberay(image="relu-sweeps:1"))
     folder = mounted(config_map, tmp_path / "job")
 
