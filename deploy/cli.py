@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deploy import cli_capacity, cli_export, cli_jobs, cli_needed, cli_witness
+from deploy import cli_capacity, cli_export, cli_jobs, cli_needed, cli_operations, cli_witness
 from deploy.arguments import fractions, larger, more_values
 from deploy.screen import make_console
 from deploy.screen import show as show_events
@@ -31,13 +31,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Monte-Carlo sweeps over the geometry of random ReLU networks.",
 )
 cli_export.register(app)
 cli_jobs.register(app)
 cli_witness.register(app)
 cli_capacity.register(app)
 cli_needed.register(app)
+cli_operations.register(app)
 console = make_console()
 FAILED, SPENT, INTERRUPTED = 3, 4, 130
 LISTED = 20  # failed blocks named at the end
@@ -52,6 +52,15 @@ MaxTime = Annotated[str | None, typer.Option(help="instead of the spec's: second
 MaxGpuHours = Annotated[float | None, typer.Option(help="instead of the spec's, over all runs")]
 MaxDraws = Annotated[int | None, typer.Option(help="instead of the spec's, over all points and runs")]
 OutcomeName = Annotated[str | None, typer.Option("--outcome", "-o", help="by default the first one")]
+
+
+@app.callback()
+def prepare(context: typer.Context) -> None:
+    """Monte-Carlo sweeps over the geometry of random ReLU networks."""
+    from deploy import settings
+
+    if context.invoked_subcommand != "settings":  # which says where each of them comes from
+        settings.into_environment()
 
 
 @app.command()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import ray
 
+from deploy.loopback import on_loopback
 from sweeps.errors import RefusedError
 
 ANSWER_SECONDS = 5.0
@@ -23,7 +24,8 @@ def cluster(address: str | None = None) -> Iterator[None]:
     """
     try:
         if address is None:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            with on_loopback():
+                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
             _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

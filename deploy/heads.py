@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from deploy.loopback import ON_LOOPBACK
 from sweeps.errors import RefusedError
 
 HEAD = "node:__internal_head__"
@@ -77,8 +78,10 @@ def _start(folder: Path) -> Head:
         *(f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", "--port=0"),
         *("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"),
     ]
-    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, **ON_LOOPBACK, "PATH": path}
     environment.pop("RAY_ADDRESS", None)
+    environment |= ON_LOOPBACK
     ensure_token(environment)
     script = f'cd "$1"; shift; "$@" >{LOG} 2>&1 </dev/null & echo $!'
     started = subprocess.run(
