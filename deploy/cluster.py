@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Iterator
 
 import ray
 
+from deploy import heads
 from deploy.loopback import on_loopback
 from sweeps.errors import RefusedError
 
@@ -24,11 +26,13 @@ def cluster(address: str | None = None) -> Iterator[None]:
     """
     try:
         if address is None:
+            heads.ensure_token(os.environ)
             with on_loopback():
                 ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
             _knock(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            with on_loopback() if _is_on_loopback(address) else contextlib.nullcontext():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RefusedError(f"no Ray cluster at {'local' if address is None else address!r}: {reason}") from None
@@ -36,6 +40,13 @@ def cluster(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _is_on_loopback(address: str) -> bool:
+    """Whether it is of a cluster on this machine's loopback, which Ray looks for elsewhere unless told."""
+    there = [head.address for head in heads.heads()]
+    wanted = os.environ.get("RAY_ADDRESS") or next(iter(there), "") if address == "auto" else address
+    return wanted.startswith("127.0.0.1:") and wanted in there
 
 
 def _knock(address: str) -> None:

@@ -34,6 +34,7 @@ class Head:
     dashboard: str
     parent: int  # the process that started it: a Python session, or `ray start --block`
     started: float
+    address: str = ""  # of its control store, for `ray.init`
 
 
 def heads() -> list[Head]:
@@ -45,7 +46,8 @@ def heads() -> list[Head]:
             command = " ".join(known["cmdline"] or ())
             if HEAD in command and (session := _flag("session-name", command)):
                 dashboard = _flag("webui", command).removesuffix("None")  # Ray says either where there is none
-                found.append(Head(session, dashboard, known["ppid"], known["create_time"]))
+                address = _flag("gcs-address", command)
+                found.append(Head(session, dashboard, known["ppid"], known["create_time"], address))
     return sorted(found, key=lambda head: -head.started)
 
 
@@ -105,11 +107,12 @@ def _start(folder: Path) -> Head:
 
 
 def ensure_token(environment: Mapping[str, str]) -> None:
-    """A new machine has none, and only `ray.init` makes one by itself. It is printed too, to nowhere."""
+    """A new machine has none. Ray makes one, but for all on the machine to read; and prints it, here to nowhere."""
     given = any(environment.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if environment.get("RAY_AUTH_MODE") == "token" and not given and not (Path.home() / ".ray" / "auth_token").exists():
         command = [sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        nowhere = subprocess.DEVNULL
+        subprocess.run(command, env=environment, stdout=nowhere, stderr=nowhere, check=False, umask=0o077)
 
 
 def _folder() -> Path:

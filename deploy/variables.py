@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 NOT_SHOWN, NOT_SET, NOT_GIVEN = "set, not shown", "not set", "not given"
@@ -61,8 +60,3 @@ def masked(url: str) -> str:
     from storage.runs import shown
 
     return shown(url)
-
-
-def secrets() -> Iterator[str]:
-    """What the environment holds that nobody may read in a log."""
-    yield from (os.environ[v.name] for v in KNOWN if v.kind == "secret" and os.environ.get(v.name))
