@@ -123,7 +123,7 @@ def compiled_code(_: Patient) -> Iterator[Finding]:
 
 
 def _is_shared(place: Path, folder: Path) -> bool:
-    """Whether others can put something into a folder or, without the sticky bit, put another in the place of one below."""
+    """Whether others can put something into a folder or, without a sticky bit, in the place of one on its path."""
     mode = place.stat().st_mode
     return bool(mode & 0o002) and (place == folder or not mode & stat.S_ISVTX)
 

@@ -96,30 +96,39 @@ def _tried(url: str) -> Iterator[Finding]:
     finally:
         with contextlib.suppress(Exception):  # what could not be written cannot be removed
             _remove(there, prefix, place)
-    for text, mend in wrong:
-        yield Finding("store", FAULT, f"{place}: {text}", mend)
+    for state, text, mend in wrong:
+        yield Finding("store", state, f"{place}: {text}", mend)
     if not wrong:
         how = "objects were created once only, replaced whole, listed and deleted"
         yield Finding("store", OK, f"{place}: {how}")
 
 
-def _wrong(there: Any, prefix: str) -> Iterator[tuple[str, str]]:
+def _wrong(there: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """(state, what is wrong, what mends it), where something is."""
+    from obstore.exceptions import BaseError
+
     from storage import objects
+    from storage.reasons import first_line
 
     key = f"{prefix}/once"
     first, second = (secrets.token_bytes(32) for _ in range(2))
     objects.create_only(there, key, first)
     if objects.create_only(there, key, second) or objects.get(there, key) != first:
         why = "of two that extend a store at once, one would be lost"
-        yield f"an object was created where one was: {why}", "use a store that keeps If-None-Match"
+        yield FAULT, f"an object was created where one was: {why}", "use a store that keeps If-None-Match"
     if torn := _torn(there, f"{prefix}/whole"):
-        yield f"{torn} of an object that was being replaced", "use a file system with atomic renames, or a bucket"
+        yield FAULT, f"{torn} of an object that was being replaced", "use a file system with atomic renames"
     listed = {path for path, _ in objects.listing(there, prefix)}
     if listed != {key, f"{prefix}/whole"}:
-        yield f"a listing shows {len(listed)} of 2 objects that are there", "use a store with consistent listings"
-    _delete(there, [key, f"{prefix}/whole"])
-    if left := list(objects.listing(there, prefix)):
-        yield f"{len(left)} of 2 deleted objects are still listed", "give the key s3:DeleteObject, or remove them"
+        yield FAULT, f"a listing shows {len(listed)} of 2 objects that are there", "use one with consistent listings"
+    try:
+        _delete(there, [key, f"{prefix}/whole"])
+    except BaseError as error:
+        why = f"what was tried cannot be deleted: {first_line(error)}"
+        yield WARNING, why, f"sweeps delete nothing; remove {prefix}, or give the key s3:DeleteObject"
+    else:
+        if left := list(objects.listing(there, prefix)):
+            yield FAULT, f"{len(left)} of 2 deleted objects are still listed", "use one with consistent listings"
 
 
 def _torn(there: Any, key: str) -> str:

@@ -1,7 +1,7 @@
 """`sweeps doctor`: everything a sweep needs is tried, each thing by itself, and what is wrong comes with what mends it.
 
-A check is a function from the patient to findings. One that raises is a fault that names what it raised; one that gets no
-answer in time is a fault too, and the others go on.
+A check is a function from the patient to findings. One that raises is a fault that names what it raised; one that gets
+no answer in time is a fault too, and the others go on.
 """
 
 from __future__ import annotations
@@ -102,5 +102,3 @@ def show(findings: Iterator[Finding], console: Console) -> bool:
 
 def _plain(console: Console, text: str) -> None:
     console.print(" ".join(without_secrets(text).splitlines()), markup=False, highlight=False, soft_wrap=True)
-
-

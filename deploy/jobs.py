@@ -29,6 +29,7 @@ from deploy.session import made_by
 from storage.objects import is_local, local_path
 from storage.slices import public
 from storage.zarr_store import ZarrStore
+from sweeps import logs
 from sweeps.errors import RefusedError, unknown
 from sweeps.sweep import StoreSettings, Sweep
 
@@ -241,6 +242,7 @@ def _payload(
         made_by=made_by(),
         shipped=ship,
         track=sweep.track.model_dump(mode="json"),
+        log=logs.chosen(),
     )
 
 
@@ -307,7 +309,7 @@ def await_start(job: Job, seconds: float = START_SECONDS) -> Job:
 
 def _why(job: Job) -> str:
     """Why a driver ended, in one line."""
-    text = job.tail()
+    text = "\n".join(map(logs.message, job.tail().splitlines()))
     told = [line.removeprefix("error: ") for line in text.splitlines() if line.startswith("error: ")]
     if told:
         return told[-1]

@@ -1,7 +1,7 @@
 """Ray clusters that are started here listen on 127.0.0.1 alone.
 
-On Linux Ray takes the machine's address, and half of its servers all addresses. What makes it keep to loopback is what it
-does on a Mac by itself: `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0`. Other machines cannot join such a cluster.
+On Linux Ray takes the machine's address, and half of its servers all addresses. What makes it keep to loopback is what
+it does on a Mac by itself: `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0`. Other machines cannot join such a cluster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ON_LOOPBACK = {VARIABLE: "0"}
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
-    """For a cluster of this process, whose Ray has read the variable when it was imported; its children read it again."""
+    """For a cluster of this process, whose Ray has read the variable already; its children read it again."""
     from ray._private import ray_constants
 
     constant, before = getattr(ray_constants, CONSTANT), os.environ.get(VARIABLE)

@@ -20,7 +20,7 @@ from storage.layout import LAYOUT, may_be_secret
 from storage.objects import connect, is_local, local_path
 from storage.runs import shown
 from storage.slices import public
-from sweeps import randomness
+from sweeps import logs, randomness
 from sweeps.errors import RefusedError
 from sweeps.sweep import StoreSettings, Sweep, TrackSettings
 
@@ -60,6 +60,7 @@ class Payload:
     made_by: dict[str, str] = dataclasses.field(default_factory=dict)
     shipped: bool = False
     track: dict[str, Any] = dataclasses.field(default_factory=dict)
+    log: str = logs.PLAIN
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(dataclasses.asdict(self)))

@@ -30,6 +30,7 @@ SECTIONS = {
     "slurm": "deploy.slurm.settings:Slurm",
     "kuberay": "deploy.kuberay.settings:Kuberay",
 }
+EVERYWHERE = ("cluster", "tracking", "log")  # read from the environment, where they are needed
 DEFAULT = "default"
 
 
@@ -125,16 +126,17 @@ def variable(name: str, field: str) -> str:
 
 
 def into_environment() -> None:
-    """What the file says of settings that are other programs' variables, as these variables, where they are not set.
+    """What the file says of settings that are read from variables, as these variables, where they are not set.
 
     Raises:
-        SpecError: the file cannot be read, or has a secret.
+        SpecError: the file cannot be read, has a secret, or a setting is wrong.
     """
-    for name in SECTIONS if file() else ():
+    for name in EVERYWHERE if file() else ():
         for setting in _from_file(name):
-            known = section(name).others_call(setting.name)
-            if known and not os.environ.get(known):
-                os.environ[known] = str(setting.value)
+            if setting.name in section(name).model_fields and not os.environ.get(variable(name, setting.name)):
+                os.environ[variable(name, setting.name)] = str(setting.value)
+    for name in EVERYWHERE:
+        resolve(name)
 
 
 def _from_options(name: str, options: Mapping[str, Any], more: Iterable[str]) -> list[Setting]:

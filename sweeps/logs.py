@@ -1,7 +1,8 @@
 """Log records that say which sweep, block and attempt they are about, as lines for people or as JSON.
 
-What is true of all that follows is said once, `with context(sweep="angles", block=3)`; a record may add fields of its own
-with `extra={"fields": {...}}`. Passwords and tokens of the environment, and those within URLs, are cut out of every line.
+`about(sweep=..., submission_id=...)` is said once a process, and goes along to its workers; `context(block=3,
+attempt=1)` holds for what is logged within; a record may add fields of its own with `extra={"fields": {...}}`. Passwords
+and tokens of the environment, and those within URLs, are cut out of every line.
 """
 
 from __future__ import annotations
@@ -10,31 +11,65 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 from sweeps.errors import in_one_line
 
 ROOMS = ("sweeps", "actors", "storage", "deploy")
 PLAIN, JSON = "plain", "json"
-VARIABLE = "SWEEPS_LOG_FORMAT"
+FORMAT, FIELDS = "SWEEPS_LOG_FORMAT", "SWEEPS_LOG_FIELDS"
 SECRET_NAMES = re.compile(r"(PASSWORD|TOKEN|SECRET_ACCESS_KEY|ACCESS_KEY_ID)$")
 IN_URL = re.compile(r"(?<=://)[^/\s'\"]*@")
 
-_context: ContextVar[dict[str, Any]] = ContextVar("_context", default={})  # noqa: B039  (never changed in place)
+_process: dict[str, Any] = {}
+_context: ContextVar[tuple[tuple[str, Any], ...]] = ContextVar("_context", default=())
+
+
+def about(**fields: Any) -> None:
+    """Fields of every record of this process from now on, in place of those before."""
+    _process.clear()
+    _process.update({name: value for name, value in fields.items() if value})
 
 
 @contextmanager
 def context(**fields: Any) -> Iterator[None]:
     """Fields of every record in here."""
-    token = _context.set({**_context.get(), **fields})
+    token = _context.set((*_context.get(), *fields.items()))
     try:
         yield
     finally:
         _context.reset(token)
+
+
+def chosen() -> str:
+    return JSON if os.environ.get(FORMAT) == JSON else PLAIN
+
+
+def set_up(stream: str = "stderr") -> None:
+    """Have this process's records written as chosen: warnings and worse for people; as JSON, all that happens."""
+    handler = _Handler(stream)
+    handler.setFormatter(Objects() if chosen() == JSON else Lines())
+    for room in ROOMS:
+        logger = logging.getLogger(room)
+        logger.handlers[:] = [handler]
+        logger.setLevel(logging.INFO if chosen() == JSON else logging.WARNING)
+
+
+def environment() -> dict[str, str]:
+    """What a worker's process is started with, for `inherit`."""
+    return {FORMAT: chosen(), FIELDS: json.dumps(_process)}
+
+
+def inherit() -> None:
+    """Log as the process that started this one, if that said how."""
+    if FIELDS in os.environ:
+        about(**json.loads(os.environ[FIELDS]))
+        set_up()
 
 
 def without_secrets(text: str) -> str:
@@ -45,17 +80,24 @@ def without_secrets(text: str) -> str:
     return IN_URL.sub("", text)
 
 
-def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    return {**_context.get(), **getattr(record, "fields", {})}
+def message(line: str) -> str:
+    """What a line of JSON of ours says; any other line as it is."""
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, KeyError, TypeError):
+        return line
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {**_process, **dict(_context.get()), **getattr(record, "fields", {})}
 
 
 class Lines(logging.Formatter):
     """`warning: sweeps.x is not used (sweep angles, block 3, attempt 2)`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        about = ", ".join(f"{k} {v}" for k, v in fields_of(record).items())
-        text = f"{record.levelname.lower()}: {record.getMessage()}{f' ({about})' if about else ''}"
-        return without_secrets(text)
+        known = ", ".join(f"{k} {v}" for k, v in _fields(record).items())
+        return without_secrets(f"{record.levelname.lower()}: {record.getMessage()}{f' ({known})' if known else ''}")
 
 
 class Objects(logging.Formatter):
@@ -66,19 +108,17 @@ class Objects(logging.Formatter):
         said = {"time": when, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
         if record.exc_info and record.exc_info[1]:
             said["exception"] = in_one_line(record.exc_info[1])
-        return without_secrets(json.dumps({**said, **fields_of(record)}, default=str, ensure_ascii=False))
+        clean = {k: without_secrets(v) if isinstance(v, str) else v for k, v in {**said, **_fields(record)}.items()}
+        return json.dumps(clean, default=str, ensure_ascii=False)
 
 
-def chosen() -> str:
-    return JSON if os.environ.get(VARIABLE) == JSON else PLAIN
+class _Handler(logging.StreamHandler):
+    """Writes to what is standard output or error at the time."""
 
+    def __init__(self, name: str) -> None:
+        logging.Handler.__init__(self)
+        self.place = name
 
-def set_up(stream: TextIO | None = None) -> None:
-    """Have this process's records written as chosen: warnings and worse for people, and as JSON what happens too."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(Objects() if chosen() == JSON else Lines())
-    for room in ROOMS:
-        logger = logging.getLogger(room)
-        logger.handlers[:] = [handler]
-        logger.setLevel(logging.INFO if chosen() == JSON else logging.WARNING)
-        logger.propagate = False
+    @property
+    def stream(self) -> Any:  # type: ignore[override]
+        return getattr(sys, self.place)

@@ -297,7 +297,7 @@ def test_a_store_that_writes_in_place_is_a_fault(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(objects, "put", in_place)
     torn = one("store")
-    assert (torn.state, torn.mend) == (FAULT, "use a file system with atomic renames, or a bucket")
+    assert (torn.state, torn.mend) == (FAULT, "use a file system with atomic renames")
     assert "a reader saw" in torn.text
     assert list(tmp_path.iterdir()) == []
 
@@ -335,6 +335,13 @@ def test_a_bucket_that_may_not_be_written_or_is_lost_is_a_fault(
     assert broken.state == FAULT
     assert said in broken.text
     assert retries.PATIENCE == 100.0, "others are as patient as before"
+
+
+def test_a_key_that_may_not_delete_is_a_warning_as_sweeps_delete_nothing(s3: Proxy) -> None:  # noqa: F811
+    s3.fault(403, method="POST", times=99, code="AccessDenied")
+    kept = one("store", store="s3://bucket/a/b.zarr")
+    assert (kept.state, "give the key s3:DeleteObject" in kept.mend) == (WARNING, True), kept
+    assert "cannot be deleted: forbidden by" in kept.text
 
 
 def test_a_bucket_that_is_not_there_is_a_fault(s3: Proxy) -> None:  # noqa: F811
