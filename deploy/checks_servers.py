@@ -92,9 +92,7 @@ def _asked(uri: str) -> None:
 def _mend(error: Exception) -> str:
     text = str(error)
     if "401" in text or "403" in text:
-        return (
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; sweeps go on without, `sweeps track` catches up"
-        )
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; `sweeps track STORE` catches up"
     return "sweeps go on without, and `sweeps track STORE` catches up; see MLFLOW_TRACKING_URI"
 
 

@@ -30,9 +30,7 @@ def show_settings() -> None:
     for table in (_settings(), _variables()):
         console.print(table)
         console.print()
-    console.print(
-        "an option of the command line (--set slurm.partition=gpu) counts before all of these", highlight=False
-    )
+    typer.echo("an option of the command line (--set slurm.partition=gpu) counts before all of these")
 
 
 def doctor(store: Store = None, address: Address = None) -> None:

@@ -1,8 +1,8 @@
 """Log records that say which sweep, block and attempt they are about, as lines for people or as JSON.
 
 `about(sweep=..., submission_id=...)` is said once a process, and goes along to its workers; `context(block=3,
-attempt=1)` holds for what is logged within; a record may add fields of its own with `extra={"fields": {...}}`. Passwords
-and tokens of the environment, and those within URLs, are cut out of every line.
+attempt=1)` holds for what is logged within; a record may add fields of its own with `extra={"fields": {...}}`.
+Passwords and tokens of the environment, and those within URLs, are cut out of every line.
 """
 
 from __future__ import annotations

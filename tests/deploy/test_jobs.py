@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from deploy.dashboard import Dashboard, connect
 from deploy.doctor import Finding, Patient
 from deploy.heads import Head
 from storage.zarr_store import ZarrStore
+from sweeps import logs
 from sweeps.errors import RefusedError
 from sweeps.run import run
 from sweeps.sweep import Sweep
@@ -300,6 +302,25 @@ def test_the_doctor_finds_a_token_that_is_wrong_or_missing(url: str, tmp_path: P
     (said, _), (other, _) = wrong.communicate(timeout=120), without.communicate(timeout=120)
     assert f"state='fault', text='the Ray cluster at {url} does not know this token; set RAY_AUTH_TOKEN" in said
     assert f"state='fault', text='the Ray cluster at {url} asks for a token, and there is none here" in other
+
+
+def test_a_job_logs_as_json_where_it_was_submitted_so_and_is_watched_all_the_same(
+    sweeps: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(logs.FORMAT, "json")
+    said = sweeps("submit", faulty_spec(tmp_path / "json.toml", bad=3, how="raise"), "--address", url)
+    assert said.code == 0, said.err
+    name = said.out.strip()
+    monkeypatch.setenv(logs.FORMAT, "plain")
+    shown = sweeps("watch", name, "--address", url)
+    assert shown.code == 3, shown.out
+    assert "20 of 24 blocks are in" in shown.out
+    told = sweeps("logs", name, "--address", url).out.splitlines()
+    ours = [json.loads(line) for line in told if line.startswith("{")]
+    assert len(ours) >= BLOCKS
+    assert len(told) - len(ours) <= 1, "Ray says a line of its own"
+    assert {(line["submission_id"], line["sweep"]) for line in ours} == {(name, "faulty")}
+    assert len({line["block"] for line in ours if line["message"] == "block done"}) == 20
 
 
 SESSION = """
