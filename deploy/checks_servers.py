@@ -45,8 +45,12 @@ def cluster(patient: Patient) -> Iterator[Finding]:
 def _agents(there: Dashboard) -> Iterator[Finding]:
     """A job is started by the agent of the head's node; it is asked for the names of its logs."""
     nodes = there.nodes()
-    heads = [node for node, is_head in nodes if is_head]
-    there.logs_of(heads[0])
+    head = next((node for node, is_head in nodes if is_head), None)
+    if head is None:
+        text = f"{there.address} answers, but its head node is not alive"
+        yield Finding("cluster", FAULT, text, "wait until it has come up, or start it anew")
+        return
+    there.logs_of(head)
     text = f"Ray {there.ray} at {there.address} knows the token; {len(nodes)} nodes, and the head's agent answers"
     yield Finding("cluster", OK, text)
 

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import ray
 
@@ -15,11 +16,13 @@ from deploy.loopback import on_loopback
 from sweeps.errors import RefusedError
 
 ANSWER_SECONDS = 5.0
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 @contextlib.contextmanager
 def cluster(address: str | None = None) -> Iterator[None]:
-    """Connect this process to Ray, and let go at the end. No address: a cluster of our own, its token on.
+    """Connect this process to Ray, and let go at the end. No address: a cluster of our own, its token on, on loopback,
+    and its files where nobody else can write: Ray's own /tmp/ray is open to all.
 
     Raises:
         RefusedError: nothing answers at the address.
@@ -27,12 +30,13 @@ def cluster(address: str | None = None) -> Iterator[None]:
     try:
         if address is None:
             heads.ensure_token(os.environ)
+            folder = None if os.environ.get("RAY_TMPDIR") else str(heads.own_folder())
             with on_loopback():
-                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init("local", _temp_dir=folder, include_dashboard=False, **QUIET)
         else:
             _knock(address)
             with on_loopback() if _is_on_loopback(address) else contextlib.nullcontext():
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(address, **QUIET)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RefusedError(f"no Ray cluster at {'local' if address is None else address!r}: {reason}") from None

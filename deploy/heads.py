@@ -62,7 +62,7 @@ def start(say: Callable[[str], None]) -> Head:
     Raises:
         RefusedError: Ray does not come up.
     """
-    folder = _folder()
+    folder = own_folder()
     with _alone(folder / "lock"):
         running = [head for head in heads() if head.dashboard]
         if running:
@@ -115,7 +115,7 @@ def ensure_token(environment: Mapping[str, str]) -> None:
         subprocess.run(command, env=environment, stdout=nowhere, stderr=nowhere, check=False, umask=0o077)
 
 
-def _folder() -> Path:
+def own_folder() -> Path:
     """Short, because Ray's sockets lie below it, and ours alone."""
     folder = Path("/tmp") / f"sweeps-{os.getuid()}"
     with contextlib.suppress(FileExistsError):

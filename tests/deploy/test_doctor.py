@@ -319,9 +319,10 @@ def test_a_bucket_is_tried_and_left_as_it_was(s3: Proxy) -> None:  # noqa: F811
     ("fault", "said"),
     [
         ({"kind": 403, "method": "PUT", "times": 99, "code": "AccessDenied"}, "check the access key and its rights"),
+        ({"kind": 403, "method": "PUT", "times": 99, "code": "RequestTimeTooSkewed"}, "clock, which is more than 15"),
         ({"kind": "stall", "method": "PUT", "times": 99, "seconds": 1.0}, "cannot be reached"),
     ],
-    ids=["forbidden", "lost"],
+    ids=["forbidden", "late", "lost"],
 )
 def test_a_bucket_that_may_not_be_written_or_is_lost_is_a_fault(
     s3: Proxy,  # noqa: F811

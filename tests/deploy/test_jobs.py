@@ -277,9 +277,11 @@ def test_without_an_address_the_cluster_of_this_machine_is_found(
 
 
 def test_it_listens_on_loopback_alone_and_asks_everybody_for_the_token(head: Head, url: str) -> None:
-    found = listeners(psutil.Process(head.parent))
+    deadline = time.monotonic() + 60
+    while not {"gcs_server", "raylet"} <= {name for name, _ in (found := listeners(psutil.Process(head.parent)))}:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
     assert {address for _, address in found} == {"127.0.0.1"}, found
-    assert {"gcs_server", "raylet"} <= {name for name, _ in found}
     for headers, status in (({}, 401), ({"Authorization": f"Bearer {'0' * 64}"}, 403)):
         asked = requests.post(f"{url}/api/jobs/", json={"entrypoint": "id"}, headers=headers, timeout=30)
         assert asked.status_code == status
@@ -287,7 +289,10 @@ def test_it_listens_on_loopback_alone_and_asks_everybody_for_the_token(head: Hea
 
 
 def test_the_doctor_asks_a_real_cluster(url: str) -> None:
-    (well,) = doctor.examine(Patient(address=url), ["cluster"])
+    deadline = time.monotonic() + 60  # a new cluster has no node yet, or one without an agent
+    while (well := next(doctor.examine(Patient(address=url), ["cluster"]))).state != "ok":
+        assert time.monotonic() < deadline, well
+        time.sleep(0.2)
     said = f"Ray {metadata.version('ray')} at {url} knows the token; 1 nodes, and the head's agent answers"
     assert well == Finding("cluster", "ok", said)
     (clock,) = doctor.examine(Patient(address=url), ["clock"])
@@ -295,13 +300,17 @@ def test_the_doctor_asks_a_real_cluster(url: str) -> None:
 
 
 def test_the_doctor_finds_a_token_that_is_wrong_or_missing(url: str, tmp_path: Path) -> None:
-    code = f"from deploy import doctor; print(*doctor.examine(doctor.Patient(address={url!r}), ['cluster']))"
+    code = f"""
+from deploy import doctor
+(found,) = doctor.examine(doctor.Patient(address={url!r}), ["cluster"])
+print(found.state, found.text)
+"""
     far = [sys.executable, "-c", code]
     wrong = subprocess.Popen(far, **elsewhere(tmp_path / "a", RAY_AUTH_TOKEN="0" * 64))  # type: ignore[call-overload]
     without = subprocess.Popen(far, **elsewhere(tmp_path / "b"))  # type: ignore[call-overload]
     (said, _), (other, _) = wrong.communicate(timeout=120), without.communicate(timeout=120)
-    assert f"state='fault', text='the Ray cluster at {url} does not know this token; set RAY_AUTH_TOKEN" in said
-    assert f"state='fault', text='the Ray cluster at {url} asks for a token, and there is none here" in other
+    assert said.startswith(f"fault the Ray cluster at {url} does not know this token; set RAY_AUTH_TOKEN")
+    assert other.startswith(f"fault the Ray cluster at {url} asks for a token, and there is none here")
 
 
 def test_a_job_logs_as_json_where_it_was_submitted_so_and_is_watched_all_the_same(
@@ -318,7 +327,7 @@ def test_a_job_logs_as_json_where_it_was_submitted_so_and_is_watched_all_the_sam
     told = sweeps("logs", name, "--address", url).out.splitlines()
     ours = [json.loads(line) for line in told if line.startswith("{")]
     assert len(ours) >= BLOCKS
-    assert len(told) - len(ours) <= 1, "Ray says a line of its own"
+    assert all("job_manager" in line or line.startswith("Running entrypoint") for line in told if line[0] != "{")
     assert {(line["submission_id"], line["sweep"]) for line in ours} == {(name, "faulty")}
     assert len({line["block"] for line in ours if line["message"] == "block done"}) == 20
 
