@@ -278,9 +278,11 @@ def test_without_an_address_the_cluster_of_this_machine_is_found(
 
 def test_it_listens_on_loopback_alone_and_asks_everybody_for_the_token(head: Head, url: str) -> None:
     deadline = time.monotonic() + 60
-    while not {"gcs_server", "raylet"} <= {name for name, _ in (found := listeners(psutil.Process(head.parent)))}:
+    found = listeners(psutil.Process(head.parent))
+    while not {"gcs_server", "raylet"} <= {name for name, _ in found}:  # a new cluster is not whole yet
         assert time.monotonic() < deadline, found
         time.sleep(0.2)
+        found = listeners(psutil.Process(head.parent))
     assert {address for _, address in found} == {"127.0.0.1"}, found
     for headers, status in (({}, 401), ({"Authorization": f"Bearer {'0' * 64}"}, 403)):
         asked = requests.post(f"{url}/api/jobs/", json={"entrypoint": "id"}, headers=headers, timeout=30)
