@@ -15,6 +15,7 @@ from deploy.payload import PACKAGE
 
 SHOWN = ("ray", "torch", "numpy", "zarr", "mlflow")
 OPEN_FILES = 4096
+DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def versions(_: Patient) -> Iterator[Finding]:
@@ -136,9 +137,8 @@ def gpus(_: Patient) -> Iterator[Finding]:
     """Whether torch sees what the driver has, and which generator gives the CPU's bits on each GPU."""
     import torch
 
-    driver = Path("/proc/driver/nvidia/version").exists()
     if not torch.cuda.is_available():
-        if driver:
+        if DRIVER.exists():
             built = torch.version.cuda or "no CUDA"
             text = f"this machine has an NVIDIA driver, but torch {torch.__version__} ({built}) sees no GPU"
             yield Finding("gpu", WARNING, text, "install torch for the driver's CUDA; see CUDA_VISIBLE_DEVICES")

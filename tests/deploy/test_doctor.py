@@ -216,6 +216,32 @@ def test_compiled_code_that_others_can_write_is_a_fault(tmp_path: Path) -> None:
     assert f"fault    compiled  {shared} can be written by everybody" in out, out
 
 
+def test_a_driver_whose_gpu_torch_does_not_see_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert one("gpu").text == f"none; sweeps run on {os.cpu_count()} CPU cores"
+    (tmp_path / "version").touch()
+    monkeypatch.setattr(checks, "DRIVER", tmp_path / "version")
+    assert one("gpu").state == WARNING
+
+
+def test_a_gpu_is_told_by_the_generator_that_agrees_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much of two GPUs as is asked; that a generator which does not agree is left out has tests of its own."""
+    import torch
+
+    from sweeps import randomness_device, randomness_torch
+
+    known = {"is_available": True, "device_count": 2, "get_device_name": "H200", "mem_get_info": (9e9, 9e9)}
+    for name, value in known.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    chosen = {"cuda:0": randomness_torch.normals, "cuda:1": randomness_device._from_cpu}
+    monkeypatch.setattr(randomness_device, "generator", chosen.__getitem__)
+    slower, copied = found("gpu")
+    assert (slower.state, slower.text.split(";")[0]) == (WARNING, "cuda:0 H200, 9 GB free")
+    assert "plain torch operations" in slower.text
+    assert (copied.state, "no generator gives the CPU's bits" in copied.text) == (WARNING, True)
+
+
 # --- storage ---
 
 
@@ -352,7 +378,7 @@ def test_a_bucket_that_is_not_there_is_a_fault(s3: Proxy) -> None:  # noqa: F811
 # --- servers ---
 
 
-def test_no_cluster_is_fine_and_one_that_does_not_answer_is_not(silent: str) -> None:
+def test_no_cluster_is_fine_and_one_that_does_not_answer_is_not() -> None:
     assert one("cluster").state == OK
     away = f"http://127.0.0.1:{heads.free_port()}"
     assert "nobody listens there" in one("cluster", address=away).text
