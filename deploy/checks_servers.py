@@ -95,6 +95,8 @@ def _asked(uri: str) -> None:
 
 def _mend(error: Exception) -> str:
     text = str(error)
+    if "password authentication" in text:
+        return "give the right password in MLFLOW_TRACKING_URI, or in PGPASSWORD; `sweeps track STORE` catches up"
     if "401" in text or "403" in text:
         return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; `sweeps track STORE` catches up"
     return "sweeps go on without, and `sweeps track STORE` catches up; see MLFLOW_TRACKING_URI"
