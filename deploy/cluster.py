@@ -30,7 +30,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
     try:
         if address is None:
             heads.ensure_token(os.environ)
-            folder = None if os.environ.get("RAY_TMPDIR") else str(heads.own_folder())
+            folder = None if os.environ.get("RAY_TMPDIR") else str(heads.own_folder() / heads.SESSIONS)
             with on_loopback():
                 ray.init("local", _temp_dir=folder, include_dashboard=False, **QUIET)
         else:

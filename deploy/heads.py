@@ -24,6 +24,7 @@ HEAD = "node:__internal_head__"
 PORT = 8265  # where a dashboard is looked for by habit
 START_SECONDS = 90.0
 LOG = "head.log"
+SESSIONS = "ray"  # Ray makes its folder writable for all; the one above it keeps others out
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _start(folder: Path) -> Head:
     dashboard, client = free_port(PORT), free_port()
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        *(f"--temp-dir={folder}", "--include-dashboard=true", "--dashboard-host=127.0.0.1"),
+        *(f"--temp-dir={folder / SESSIONS}", "--include-dashboard=true", "--dashboard-host=127.0.0.1"),
         *(f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", "--port=0"),
         *("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"),
     ]
@@ -122,6 +123,7 @@ def own_folder() -> Path:
         folder.mkdir(mode=0o700)
     if folder.stat().st_uid != os.getuid() or folder.is_symlink():
         raise RefusedError(f"{folder} belongs to somebody else; start a cluster yourself and give its --address")
+    folder.chmod(0o700)
     return folder
 
 

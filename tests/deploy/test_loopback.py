@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 LOCAL = """
-import psutil, ray
+import actors, psutil, ray
 from deploy.cluster import cluster
 from tests.deploy.test_loopback import listeners
 
@@ -45,7 +45,7 @@ def test_a_cluster_of_ones_own_listens_on_loopback_alone_and_its_files_are_its_o
     known = {k: v for k, v in os.environ.items() if k != "RAY_TMPDIR"}
     ran = subprocess.run(command, env=known, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
     session, *rest = ran.stdout.splitlines() or [""]
-    folder = Path(session).parent
+    folder = Path(session).parent.parent
     assert folder == Path(f"/tmp/sweeps-{os.getuid()}"), ran.stdout + ran.stderr
     assert folder.stat().st_mode & 0o777 == 0o700, "others could put files of theirs in the place of Ray's"
     lines = [line.split() for line in rest]
