@@ -9,6 +9,7 @@ from sweeps.blocks import Block
 from sweeps.devices import describe, resolve
 from sweeps.errors import StoreError, in_one_line
 from sweeps.events import BlockDone, BlockFailed, Event
+from sweeps.logs import context
 from sweeps.run import Store, perform
 
 
@@ -32,7 +33,8 @@ class Inline:
 
     def _perform(self, block: Block, store: Store) -> Event:
         try:
-            return BlockDone(perform(block, store, self.device))
+            with context(block=block.index, attempt=1):
+                return BlockDone(perform(block, store, self.device))
         except StoreError:
             raise
         except Exception as error:

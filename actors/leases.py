@@ -18,6 +18,7 @@ there is no other. Such a worker is replaced once blocks are measured otherwise.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter, deque
@@ -37,6 +38,8 @@ from sweeps.blocks import Block
 from sweeps.errors import RefusedError, StoreError, in_one_line
 from sweeps.events import BlockDone, BlockFailed, BlockProgress, Event, Notice, NoWorker, Receipt
 from sweeps.run import Store
+
+log = logging.getLogger(__name__)
 
 LEASES = 2  # in flight a worker
 ERRORS = 3  # times a block may raise
@@ -154,11 +157,16 @@ class Leases:
 
     def _lease(self, seat: Seat, blocks: list[Block]) -> None:
         doubtful = [block.index for block in blocks if block.index in self.doubtful]
-        lease = Lease(blocks, seat, seat.actor.lease.remote(blocks, self.pace.lease, doubtful))
+        again = {block.index: n for block in blocks if (n := self._attempt(block.index)) > 1}
+        lease = Lease(blocks, seat, seat.actor.lease.remote(blocks, self.pace.lease, doubtful, again))
         self.flights[lease.ref] = lease
         seat.leases.append(lease)
         if len(seat.leases) == 1:
             self._clock(seat)
+
+    def _attempt(self, block: int) -> int:
+        """The number of the one under way, or to come."""
+        return 1 + len(self.errors.get(block, ())) + self.losses[block]
 
     def _clock(self, seat: Seat) -> None:
         """Its oldest lease begins, or gets on."""
@@ -189,12 +197,14 @@ class Leases:
         self.measured, seat.measured = self.measured + 1, seat.measured + 1
         seat.raised.clear()
         self.shares.pop(receipt.block, None)
-        yield BlockDone(receipt)
+        yield BlockDone(receipt, self._attempt(receipt.block))
 
     def _raised(self, seat: Seat, block: Block, raised: Raised) -> Iterator[Event]:
         if not seat.raised:
             seat.elsewhere = self.measured
         seat.raised[block.index] = raised.error
+        about = {"block": block.index, "attempt": self._attempt(block.index), "worker": seat.number}
+        log.info("block raised %s", raised.error, extra={"fields": about})
         tried = self.errors.setdefault(block.index, [])
         tried.append(seat.number)
         enough = raised.final or len(tried) >= ERRORS
@@ -252,10 +262,12 @@ class Leases:
         seat.leases.clear()
         while blocks and (receipt := self.store.receipt(blocks[0])) is not None:
             blocks.popleft()
-            yield BlockDone(receipt)
+            yield BlockDone(receipt, self._attempt(receipt.block))
         if not blocks:
             return
         suspect = blocks[0].index
+        about = {"block": suspect, "attempt": self._attempt(suspect), "worker": seat.number}
+        log.info("block was under way when its worker was lost: %s", why, extra={"fields": about})
         self.losses[suspect] += 1
         if self.losses[suspect] >= LOSSES:
             blocks.popleft()

@@ -13,6 +13,7 @@ from actors.leases import Leases, Seat
 from actors.limits import Limits
 from actors.supply import Supply
 from actors.worker import BESIDE, THREADS, Worker
+from sweeps import logs
 from sweeps.blocks import Block
 from sweeps.errors import RefusedError
 from sweeps.events import Event
@@ -78,7 +79,7 @@ class RayPool:
     def actor(self, store: Store) -> Any:
         """One worker. A CPU worker is shown no GPU; a GPU worker is shown the one Ray gave it."""
         gpu = self.device == "cuda"
-        environment = THREADS if gpu else {**THREADS, "CUDA_VISIBLE_DEVICES": ""}
+        environment = {**THREADS, **logs.environment(), **({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})}
         options: dict[str, Any] = {
             "num_cpus": 0 if gpu else 1,
             "num_gpus": 1 if gpu else 0,

@@ -5,13 +5,15 @@ A second thread does nothing but answer how far the block under way is.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeps import logs
 from sweeps.blocks import Block, points_of
 from sweeps.devices import describe, resolve
 from sweeps.errors import LaunchMemoryError, StoreError, in_one_line
@@ -19,6 +21,8 @@ from sweeps.events import BlockProgress, Receipt
 from sweeps.progress import told
 from sweeps.run import Store, perform
 from sweeps.sweep import Sweep
+
+log = logging.getLogger(__name__)
 
 BESIDE = "beside"  # Ray's concurrency group of what is answered while a block is measured
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
@@ -51,16 +55,25 @@ class Worker:
     """Made a Ray actor by the pool. A block leased twice gives the same bytes twice."""
 
     def __init__(self, store: Store, device: str) -> None:
+        logs.inherit()
         self.store, self.device = store, device
         self.under_way: BlockProgress | None = None
 
-    def lease(self, blocks: Sequence[Block], seconds: float, doubtful: Collection[int] = ()) -> Report:
+    def lease(
+        self,
+        blocks: Sequence[Block],
+        seconds: float,
+        doubtful: Collection[int] = (),
+        attempts: Mapping[int, int] | None = None,
+    ) -> Report:
         """Measure blocks in order until `seconds` are over, at least one. Those whose index is among the `doubtful`
-        may be in the store already, and are then not measured again."""
+        may be in the store already, and are then not measured again. `attempts` numbers those that are no first ones,
+        for the log."""
         start, results, store_error = time.perf_counter(), [], ""
         for block in blocks:
             try:
-                results.append(self._result(block, block.index in doubtful))
+                with logs.context(block=block.index, attempt=(attempts or {}).get(block.index, 1)):
+                    results.append(self._result(block, block.index in doubtful))
             except StoreError as error:
                 store_error = str(error)
                 break
@@ -75,10 +88,14 @@ class Worker:
         try:
             found = self.store.receipt(block) if doubtful else None
             with told(self._hear):
-                return found or perform(block, self.store, resolve(self.device))
-        except StoreError:
+                receipt = found or perform(block, self.store, resolve(self.device))
+            log.info("block done", extra={"fields": {"seconds": round(receipt.seconds, 4)}})
+            return receipt
+        except StoreError as error:
+            log.error("the store ends it: %s", error)
             raise
         except Exception as error:
+            log.info("block raised %s", in_one_line(error))
             return Raised(in_one_line(error), final=isinstance(error, LaunchMemoryError))
 
     def _hear(self, progress: BlockProgress) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -95,13 +96,16 @@ def last(text: str) -> Board | None:
     return None
 
 
-def board(events: Iterable[Event], store: ZarrStore, put: Callable[[str], None] = print) -> Iterator[Event]:
-    """Pass events on, and put a board's line when the sweep starts, from time to time, and when it ends."""
+def board(
+    events: Iterable[Event], store: ZarrStore, put: Callable[[str], None] = print, *, at_most: float = math.inf
+) -> Iterator[Event]:
+    """Pass events on, and put a board's line when the sweep starts, from time to time (after `at_most` events, where
+    each of these is a line too), and when it ends."""
     painter: _Painter | None = None
     try:
         for event in events:
             if isinstance(event, SweepStarted):
-                painter = _Painter(store, event, put)
+                painter = _Painter(store, event, put, at_most)
             elif painter is not None:
                 painter.see(event)
             yield event
@@ -113,8 +117,9 @@ def board(events: Iterable[Event], store: ZarrStore, put: Callable[[str], None] 
 class _Painter:
     """Counts of a running sweep, and when to write them down."""
 
-    def __init__(self, store: ZarrStore, started: SweepStarted, put: Callable[[str], None]) -> None:
+    def __init__(self, store: ZarrStore, started: SweepStarted, put: Callable[[str], None], at_most: float) -> None:
         self.store, self.put, self.workers = store, put, started.workers
+        self.events, self.at_most = 0, at_most
         self.needed, self.committed = started.blocks, started.done
         self.done = store.done() if started.done else np.zeros(len(store.plan), dtype=bool)
         self.failed: set[int] = set()
@@ -130,6 +135,7 @@ class _Painter:
     def see(self, event: Event) -> None:
         now = time.monotonic()
         self.tally.see(event)
+        self.events += 1
         match event:
             case BlockDone():
                 receipt = event.receipt
@@ -148,12 +154,12 @@ class _Painter:
             case SweepDone():
                 short = "out of budget" if event.ended else "stopped"
                 self.paint("failed" if event.failed else short if event.missing else "done")
-        if now >= self.due and not self.end:
+        if (now >= self.due or self.events >= self.at_most) and not self.end:
             self.paint()
 
     def paint(self, end: str = "") -> None:
         now = time.monotonic()
-        self.end, self.due = end, now + self.pause
+        self.end, self.due, self.events = end, now + self.pause, 0
         if end != "stopped":  # then there is no time
             self.followed.read(ADVANCE + SHARE * (now - self.begun) + AT_END * bool(end))
         self.pause = min(LONGEST, GROWTH * self.pause)

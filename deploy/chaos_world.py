@@ -18,6 +18,7 @@ import psutil
 
 from deploy.flaky_store import FlakyStore
 from deploy.heads import ensure_token, free_port
+from deploy.loopback import on_loopback
 from storage.slices import public
 from storage.tracking import rebuild
 from sweeps.budget import Budget
@@ -94,6 +95,7 @@ class World:
         with contextlib.ExitStack() as started:
             self.server = Server(self.folder)
             started.callback(self._kill)
+            started.enter_context(on_loopback())  # so are the raylets that are started anew, and the drivers
             self.cluster = Cluster()
             started.callback(self.cluster.shutdown)
             self.cluster.add_node(num_cpus=0, include_dashboard=False)  # the head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import shlex
 import sys
@@ -15,11 +16,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deploy import cli_capacity, cli_export, cli_jobs, cli_needed, cli_witness
+from deploy import cli_capacity, cli_export, cli_jobs, cli_needed, cli_operations, cli_witness
 from deploy.arguments import fractions, larger, more_values
+from deploy.said import say
 from deploy.screen import make_console
 from deploy.screen import show as show_events
 from sweeps import catalog as catalog_folder
+from sweeps import logs
 from sweeps import statistics as registry
 from sweeps.blocks import plan
 from sweeps.errors import SpecError, SweepsError
@@ -31,13 +34,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Monte-Carlo sweeps over the geometry of random ReLU networks.",
 )
 cli_export.register(app)
 cli_jobs.register(app)
 cli_witness.register(app)
 cli_capacity.register(app)
 cli_needed.register(app)
+cli_operations.register(app)
 console = make_console()
 FAILED, SPENT, INTERRUPTED = 3, 4, 130
 LISTED = 20  # failed blocks named at the end
@@ -52,6 +55,16 @@ MaxTime = Annotated[str | None, typer.Option(help="instead of the spec's: second
 MaxGpuHours = Annotated[float | None, typer.Option(help="instead of the spec's, over all runs")]
 MaxDraws = Annotated[int | None, typer.Option(help="instead of the spec's, over all points and runs")]
 OutcomeName = Annotated[str | None, typer.Option("--outcome", "-o", help="by default the first one")]
+
+
+@app.callback()
+def prepare(context: typer.Context) -> None:
+    """Monte-Carlo sweeps over the geometry of random ReLU networks."""
+    from deploy import settings
+
+    if context.invoked_subcommand != "settings":  # which says where each of them comes from
+        settings.into_environment()
+        logs.set_up()
 
 
 @app.command()
@@ -187,28 +200,31 @@ def extend(
 def follow(events: Iterator[Event], name: str, url: str, resume_with: str) -> None:
     """Show a sweep to its end, and say how it ended, in words and by exit status."""
     measured, end = 0, None
+    logs.set_up("stdout")
+    logs.about(sweep=name)
     try:
         for event in show_events(events, name, console):
             measured += isinstance(event, BlockDone)
             end = event if isinstance(event, SweepDone) else end
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; {measured} blocks were measured and are safe in {url}", err=True)
-        typer.echo(f"resume with: {resume_with}", err=True)
+        say(f"\nstopped; {measured} blocks were measured and are safe in {url}", err=True)
+        say(f"resume with: {resume_with}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if end is not None and end.failed:
         for failure in end.failed[:LISTED]:
-            typer.echo(f"block {failure.block} failed {failure.attempts} times: {failure.error}", err=True)
+            text = f"block {failure.block} failed {failure.attempts} times: {failure.error}"
+            say(text, err=True, level=logging.ERROR, block=failure.block, attempt=failure.attempts)
         more = f" ({len(end.failed) - LISTED} of them not listed)" if len(end.failed) > LISTED else ""
         counts = f"{len(end.failed)} blocks failed{more}, {end.done} are in {url}"
         also = f", {end.missing} were not tried: ended by {end.ended}" if end.ended else ""
-        typer.echo(f"{counts}{also}; try them again with: {resume_with}{_more_budget(end.ended)}", err=True)
+        say(f"{counts}{also}; try them again with: {resume_with}{_more_budget(end.ended)}", err=True)
         raise typer.Exit(FAILED)
     if end is not None and end.ended:
-        typer.echo(f"ended by {end.ended}; {end.done} blocks are in {url}, {end.missing} are still to be measured")
-        typer.echo(f"go on with: {resume_with}{_more_budget(end.ended)}")
+        say(f"ended by {end.ended}; {end.done} blocks are in {url}, {end.missing} are still to be measured")
+        say(f"go on with: {resume_with}{_more_budget(end.ended)}")
         raise typer.Exit(SPENT)
     there = shlex.quote(url)
-    typer.echo(f"done: {url}\nlook at it with: sweeps show {there}   or: sweeps plot {there}")
+    say(f"done: {url}\nlook at it with: sweeps show {there}   or: sweeps plot {there}")
 
 
 def _more_budget(ended: str) -> str:
@@ -363,10 +379,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="sweeps", standalone_mode=True)
     except SweepsError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True, level=logging.ERROR)
         sys.exit(2)
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+        say("interrupted", err=True)
         sys.exit(INTERRUPTED)
 
 

@@ -78,6 +78,24 @@ class Dashboard(JobSubmissionClient):
             for piece in answer.iter_lines(chunk_size=2**16):
                 yield piece.decode(errors="replace") + "\n"
 
+    def nodes(self) -> list[tuple[str, bool]]:
+        """(id, whether it is the head) of every node that is alive."""
+        said = self._do_request("GET", "/nodes", params={"view": "summary"})
+        if said.status_code != 200:
+            self._raise_error(said)
+        found = [node["raylet"] for node in said.json()["data"]["summary"]]
+        return [(node["nodeId"], bool(node["isHeadNode"])) for node in found if node["state"] == "ALIVE"]
+
+    def logs_of(self, node: str) -> None:
+        """Ask a node's agent for the names of its logs.
+
+        Raises:
+            RefusedError: it does not answer.
+        """
+        answer = self._do_request("GET", "/api/v0/logs", params={"node_id": node, "glob": "*"})
+        if answer.status_code != 200:
+            self._raise_error(answer)
+
     def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:  # type: ignore[override]
         with in_one_line(getattr(self, "_address", "")):
             return super()._do_request(method, endpoint, **{"timeout": ANSWER_SECONDS, **options})
@@ -101,9 +119,9 @@ def connect(
     Raises:
         RefusedError: nobody is there, or the token is missing or wrong.
     """
-    given = _given(address)
-    if given is not None:
-        return Dashboard(_checked(given))
+    known = given(address)
+    if known is not None:
+        return Dashboard(_checked(known))
     running = [head for head in heads.heads() if head.dashboard]
     if not running and not start:
         raise RefusedError(
@@ -113,7 +131,8 @@ def connect(
     return Dashboard(f"http://{head.dashboard}")
 
 
-def _given(address: str | None) -> str | None:
+def given(address: str | None) -> str | None:
+    """The address that is given, here or in the environment; None where one is to be found."""
     if address is not None:
         return None if address == "auto" else address
     other = os.environ.get("RAY_ADDRESS", "")

@@ -7,6 +7,8 @@ with SIGTERM and, 3 seconds later, SIGKILL: the command that resumes is said fir
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import platform
 import sys
@@ -18,23 +20,26 @@ from deploy import payload as travel
 from deploy.board import board
 from deploy.metrics import meter
 from deploy.payload import Payload
+from deploy.said import say
 from deploy.screen import make_console, show
 from deploy.session import Where, made_by, run_store
 from storage.objects import is_local, local_path
 from storage.zarr_store import ZarrStore
+from sweeps import logs
 from sweeps.errors import RefusedError, SweepsError
 from sweeps.events import SweepDone
 from sweeps.sweep import Sweep, TrackSettings
 
 FAILED, SPENT, INTERRUPTED = 3, 4, 130
 LISTED = 20  # failed blocks named at the end
+BOARD_LINES = 150  # between boards, at most: they are looked for in the end of the log
 
 
 def main(arguments: list[str]) -> int:
     try:
         return drive(Payload.read(arguments[0]))
     except SweepsError as error:
-        print(f"error: {error}", flush=True)
+        say(f"error: {error}", level=logging.ERROR)
         return 2
 
 
@@ -47,11 +52,14 @@ def drive(bag: Payload) -> int:
     """
     here = travel.versions()
     said = ", ".join(f"{k} {v}" for k, v in here.items())
-    print(f"{bag.id}: {said}, Ray {metadata.version('ray')}, Python {platform.python_version()}", flush=True)
+    os.environ[logs.FORMAT] = bag.log
+    logs.set_up("stdout")
+    logs.about(sweep=bag.name, submission_id=bag.id)
+    say(f"{bag.id}: {said}, Ray {metadata.version('ray')}, Python {platform.python_version()}")
     differing = travel.differing(bag.versions, here)
     if differing:
         raise RefusedError(f"{differing}; install the same on both, or send this one along with --ship")
-    print(f"resume with: {again(bag)}", flush=True)
+    say(f"resume with: {again(bag)}")
     if bag.home is not None:
         os.chdir(bag.home)
     store = _store(bag)
@@ -64,10 +72,11 @@ def drive(bag: Payload) -> int:
         with closing(
             run_store(store, where, asked.budget, tracking, device=asked.device, tracked=tracking is not None)
         ) as run:
-            for event in show(meter(board(run, store), store, bag.id), bag.name, make_console()):
+            boards = board(run, store, at_most=BOARD_LINES if bag.log == logs.JSON else math.inf)
+            for event in show(meter(boards, store, bag.id), bag.name, make_console()):
                 end = event if isinstance(event, SweepDone) else end
     except KeyboardInterrupt:
-        print(f"stopped; what is committed is safe in {bag.store}; resume with: {again(bag)}", flush=True)
+        say(f"stopped; what is committed is safe in {bag.store}; resume with: {again(bag)}")
         return INTERRUPTED
     return _report(end, bag)
 
@@ -89,9 +98,7 @@ def _tracking(settings: TrackSettings, bag: Payload) -> TrackSettings | None:
     if settings.uri or os.environ.get("MLFLOW_TRACKING_URI") or bag.home is not None:
         return settings
     if not is_local(bag.store):
-        print(
-            "not tracked: set MLFLOW_TRACKING_URI on the cluster, or track.uri; later: sweeps track STORE", flush=True
-        )
+        say("not tracked: set MLFLOW_TRACKING_URI on the cluster, or track.uri; later: sweeps track STORE")
         return None
     uri = f"sqlite:///{Path(local_path(bag.store)).parent / 'mlflow.db'}"
     return settings.model_copy(update={"uri": uri})
@@ -99,16 +106,15 @@ def _tracking(settings: TrackSettings, bag: Payload) -> TrackSettings | None:
 
 def _report(end: SweepDone | None, bag: Payload) -> int:
     if end is not None and end.ended and not end.failed:
-        print(f"ended by {end.ended}; {end.missing} blocks are still to be measured", flush=True)
+        say(f"ended by {end.ended}; {end.missing} blocks are still to be measured")
         return SPENT
     if end is None or not end.failed:
-        print(f"done: {bag.store}", flush=True)
+        say(f"done: {bag.store}")
         return 0
     for failure in end.failed[:LISTED]:
-        print(f"block {failure.block} failed {failure.attempts} times: {failure.error}")
-    print(
-        f"{len(end.failed)} blocks failed, {end.done} are in {bag.store}; try them again with: {again(bag)}", flush=True
-    )
+        text = f"block {failure.block} failed {failure.attempts} times: {failure.error}"
+        say(text, level=logging.ERROR, block=failure.block, attempt=failure.attempts)
+    say(f"{len(end.failed)} blocks failed, {end.done} are in {bag.store}; try them again with: {again(bag)}")
     return FAILED
 
 

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import psutil
 
+from deploy.loopback import ON_LOOPBACK
 from sweeps.errors import RefusedError
 
 HEAD = "node:__internal_head__"
 PORT = 8265  # where a dashboard is looked for by habit
 START_SECONDS = 90.0
 LOG = "head.log"
+SESSIONS = "ray"  # Ray makes its folder writable for all; the one above it keeps others out
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Head:
     dashboard: str
     parent: int  # the process that started it: a Python session, or `ray start --block`
     started: float
+    address: str = ""  # of its control store, for `ray.init`
 
 
 def heads() -> list[Head]:
@@ -44,7 +47,8 @@ def heads() -> list[Head]:
             command = " ".join(known["cmdline"] or ())
             if HEAD in command and (session := _flag("session-name", command)):
                 dashboard = _flag("webui", command).removesuffix("None")  # Ray says either where there is none
-                found.append(Head(session, dashboard, known["ppid"], known["create_time"]))
+                address = _flag("gcs-address", command)
+                found.append(Head(session, dashboard, known["ppid"], known["create_time"], address))
     return sorted(found, key=lambda head: -head.started)
 
 
@@ -59,7 +63,7 @@ def start(say: Callable[[str], None]) -> Head:
     Raises:
         RefusedError: Ray does not come up.
     """
-    folder = _folder()
+    folder = own_folder()
     with _alone(folder / "lock"):
         running = [head for head in heads() if head.dashboard]
         if running:
@@ -73,12 +77,14 @@ def _start(folder: Path) -> Head:
     dashboard, client = free_port(PORT), free_port()
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        *(f"--temp-dir={folder}", "--include-dashboard=true", "--dashboard-host=127.0.0.1"),
+        *(f"--temp-dir={folder / SESSIONS}", "--include-dashboard=true", "--dashboard-host=127.0.0.1"),
         *(f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", "--port=0"),
         *("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"),
     ]
-    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, **ON_LOOPBACK, "PATH": path}
     environment.pop("RAY_ADDRESS", None)
+    environment |= ON_LOOPBACK
     ensure_token(environment)
     script = f'cd "$1"; shift; "$@" >{LOG} 2>&1 </dev/null & echo $!'
     started = subprocess.run(
@@ -102,20 +108,22 @@ def _start(folder: Path) -> Head:
 
 
 def ensure_token(environment: Mapping[str, str]) -> None:
-    """A new machine has none, and only `ray.init` makes one by itself. It is printed too, to nowhere."""
+    """A new machine has none. Ray makes one, but for all on the machine to read; and prints it, here to nowhere."""
     given = any(environment.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if environment.get("RAY_AUTH_MODE") == "token" and not given and not (Path.home() / ".ray" / "auth_token").exists():
         command = [sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        nowhere = subprocess.DEVNULL
+        subprocess.run(command, env=environment, stdout=nowhere, stderr=nowhere, check=False, umask=0o077)
 
 
-def _folder() -> Path:
+def own_folder() -> Path:
     """Short, because Ray's sockets lie below it, and ours alone."""
     folder = Path("/tmp") / f"sweeps-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if folder.stat().st_uid != os.getuid() or folder.is_symlink():
         raise RefusedError(f"{folder} belongs to somebody else; start a cluster yourself and give its --address")
+    folder.chmod(0o700)
     return folder
 
 

@@ -26,6 +26,7 @@ from deploy.dashboard import Dashboard, EarlyError, TakenError, connect, in_one_
 from deploy.payload import Payload
 from storage.slices import public
 from storage.zarr_store import ZarrStore
+from sweeps import logs
 from sweeps.errors import RefusedError, unknown
 from sweeps.sweep import Sweep
 
@@ -275,7 +276,7 @@ def await_start(job: Job, seconds: float = START_SECONDS) -> Job:
 
 def _why(job: Job) -> str:
     """Why a driver ended, in one line."""
-    text = job.tail()
+    text = "\n".join(map(logs.message, job.tail().splitlines()))
     told = [line.removeprefix("error: ") for line in text.splitlines() if line.startswith("error: ")]
     if told:
         return told[-1]

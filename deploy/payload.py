@@ -23,7 +23,7 @@ from storage.runs import shown
 from storage.slices import public
 from storage.urls import check
 from storage.zarr_store import ZarrStore
-from sweeps import randomness
+from sweeps import logs, randomness
 from sweeps.errors import RefusedError
 from sweeps.sweep import StoreSettings, Sweep, TrackSettings
 
@@ -65,6 +65,7 @@ class Payload:
     shipped: bool = False
     track: dict[str, Any] = dataclasses.field(default_factory=dict)
     nodes: int = 0
+    log: str = logs.PLAIN
 
     def text(self, indent: int | None = None) -> str:
         return json.dumps(dataclasses.asdict(self), indent=indent)
@@ -119,6 +120,7 @@ def made(
         shipped=shipped,
         track=sweep.track.model_dump(mode="json"),
         nodes=nodes,
+        log=logs.chosen(),
     )
 
 

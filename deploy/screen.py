@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from deploy.said import record
+from sweeps import logs
 from sweeps.events import BlockDone, BlockFailed, BlockProgress, Event, MoreWanted, Notice, SweepDone, SweepStarted
 from sweeps.progress import heard
 
@@ -97,8 +99,11 @@ class Tally:
 
 
 def show(events: Iterable[Event], name: str, console: Console) -> Iterator[Event]:
-    """Draw every event and pass it on."""
-    yield from (_bar if console.is_terminal else _lines)(events, name, console)
+    """Draw every event, or log it where JSON was chosen, and pass it on."""
+    if logs.chosen() == logs.JSON:
+        yield from record(events, name)
+    else:
+        yield from (_bar if console.is_terminal else _lines)(events, name, console)
 
 
 def _bar(events: Iterable[Event], name: str, console: Console) -> Iterator[Event]:

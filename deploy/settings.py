@@ -3,6 +3,7 @@
 A setting is asked for in four places, and the first that has it counts: an option of the command line
 (`--nodes 4`, or `--set slurm.partition=gpu`), the environment (`SWEEPS_SLURM_PARTITION`), a file `sweeps.toml` in the
 working directory or else `~/.config/relu-sweeps/sweeps.toml` (one table a section, never both files), and the default.
+Where others have a name for a setting already, such as MLFLOW_TRACKING_URI, that one is the environment's.
 No setting is a secret, so none may be written down where it could be read: those stay Ray's, MLflow's and the
 object store's own, in the environment. `sweeps settings` prints all of it, secrets masked.
 """
@@ -22,7 +23,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sweeps.errors import SpecError, unknown
 
 FILE = "sweeps.toml"
-SECTIONS = {"slurm": "deploy.slurm.settings:Slurm", "kuberay": "deploy.kuberay.settings:Kuberay"}
+SECTIONS = {
+    "cluster": "deploy.base_settings:Cluster",
+    "tracking": "deploy.base_settings:Tracking",
+    "log": "deploy.base_settings:Log",
+    "slurm": "deploy.slurm.settings:Slurm",
+    "kuberay": "deploy.kuberay.settings:Kuberay",
+}
+EVERYWHERE = ("cluster", "tracking", "log")  # read from the environment, where they are needed
 DEFAULT = "default"
 
 
@@ -30,6 +38,11 @@ class Section(BaseModel):
     """The settings of one place; every field has a description, and a default or it is required."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    @classmethod
+    def others_call(cls, field: str) -> str:
+        """The environment variable of another program that is this setting; empty where there is none."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,21 @@ def ways(name: str, field: str) -> str:
 
 
 def variable(name: str, field: str) -> str:
-    return f"SWEEPS_{name}_{field}".upper()
+    return section(name).others_call(field) or f"SWEEPS_{name}_{field}".upper()
+
+
+def into_environment() -> None:
+    """What the file says of settings that are read from variables, as these variables, where they are not set.
+
+    Raises:
+        SpecError: the file cannot be read, has a secret, or a setting is wrong.
+    """
+    for name in EVERYWHERE if file() else ():
+        for setting in _from_file(name):
+            if setting.name in section(name).model_fields and not os.environ.get(variable(name, setting.name)):
+                os.environ[variable(name, setting.name)] = str(setting.value)
+    for name in EVERYWHERE:
+        resolve(name)
 
 
 def _from_options(name: str, options: Mapping[str, Any], more: Iterable[str]) -> list[Setting]:
@@ -146,6 +173,12 @@ def _from_file(name: str) -> list[Setting]:
     values = held.get(name, {})
     if not isinstance(values, dict):
         raise SpecError(f"{path}: [{name}] is a table of settings, got {values!r}")
+    for field, value in values.items():
+        if section(name).others_call(field) and any(mark in str(value) for mark in "@?#"):
+            raise SpecError(
+                f"{path}: {name}.{field} has an '@', a '?' or a '#', so perhaps a secret, which belongs in the "
+                f"environment: set {variable(name, field)}"
+            )
     return [Setting(field, value, str(path)) for field, value in values.items()]
 
 

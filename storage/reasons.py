@@ -42,6 +42,8 @@ def _answered(text: str, endpoint: str) -> str | None:
     said = ", ".join(filter(None, [f"{status[1]} {status[2]}".strip() if status else "", code[1] if code else ""]))
     if "NoSuchBucket" in said:
         return f"{endpoint} has no such bucket; create it, or check the URL and AWS_ENDPOINT_URL"
+    if "RequestTimeTooSkewed" in said:
+        return f"{endpoint} does not take this machine's clock, which is more than 15 minutes off; set it"
     if said.startswith(("401", "403")):
         return f"forbidden by {endpoint} ({said}); check the access key and its rights on the bucket"
     if said.startswith("301") or "BareRedirect" in text:

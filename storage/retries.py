@@ -11,8 +11,9 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import timedelta
 from threading import Thread
 from typing import Any, TypeVar
@@ -26,6 +27,17 @@ FIRST, LONGEST = 0.1, 15.0  # seconds of pause
 GROWTH = 4  # obstore draws a pause from [FIRST, GROWTH x the last one]; at its default of 2 they do not grow at all
 
 T = TypeVar("T")
+
+
+@contextmanager
+def impatient(seconds: float) -> Iterator[None]:
+    """Stores that are opened in here, and what is asked of them, give up after that; for a process that only looks."""
+    global PATIENCE
+    before, PATIENCE = PATIENCE, seconds
+    try:
+        yield
+    finally:
+        PATIENCE = before
 
 
 class AgainError(OSError):

@@ -86,7 +86,7 @@ def connect(uri: str) -> MlflowClient:
     """A client; a new SQLite database is set up by one process at a time."""
     path = database(uri)
     if path is not None:
-        _probe(path)
+        probe(path)
     elif DATABASE.match(uri):
         _call(uri)
     from mlflow import MlflowClient
@@ -95,7 +95,7 @@ def connect(uri: str) -> MlflowClient:
         return MlflowClient(tracking_uri=uri)
 
 
-def _probe(path: Path) -> None:
+def probe(path: Path) -> None:
     """Raise at once what MLflow would retry for minutes; nothing is written that SQLite would not write."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

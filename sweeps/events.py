@@ -34,7 +34,10 @@ class SweepStarted:
 
 @dataclass(frozen=True)
 class BlockDone:
+    """`attempt` is the one that was committed, from 1, as far as the executor knows."""
+
     receipt: Receipt
+    attempt: int = 1
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,16 @@ def test_the_last_board_equals_what_the_store_says(toy: SpecMaker, by: str | Non
         "size=2, shift=-1.0, colour=red",
         "size=8, shift=1.0, colour=blue",
     )
+
+
+def test_boards_stay_near_the_end_of_a_log_that_has_a_line_for_every_event(toy: SpecMaker, clock: Clock) -> None:
+    store = ZarrStore.create("a.zarr", toy())
+    lines: list[str] = []
+    for event in board(run(store, Inline("cpu")), store, lines.append, at_most=5):
+        lines.append(repr(event))
+    places = [i for i, line in enumerate(lines) if line.startswith("@sweeps ")]
+    assert max(b - a for a, b in itertools.pairwise(places)) <= 6
+    assert len(places) >= 3
 
 
 def test_a_resumed_sweep_shows_what_was_there(toy: SpecMaker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -20,14 +22,17 @@ import pytest
 import requests
 
 from actors.inline import Inline
-from deploy import heads, jobs
+from deploy import doctor, heads, jobs
 from deploy.dashboard import Dashboard, connect
+from deploy.doctor import Finding, Patient
 from deploy.heads import Head
 from storage.zarr_store import ZarrStore
+from sweeps import logs
 from sweeps.errors import RefusedError
 from sweeps.run import run
 from sweeps.sweep import Sweep
 from tests.deploy.conftest import Said, faulty_spec, statuses
+from tests.deploy.test_loopback import listeners
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_token", "mlflow_db"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
@@ -269,6 +274,64 @@ def test_without_an_address_the_cluster_of_this_machine_is_found(
     said = sweeps("list")
     assert said.code == 2
     assert said.err.startswith("error: no Ray cluster with a dashboard runs on this machine; give the dashboard's")
+
+
+def test_it_listens_on_loopback_alone_and_asks_everybody_for_the_token(head: Head, url: str) -> None:
+    deadline = time.monotonic() + 60
+    found = listeners(psutil.Process(head.parent))
+    while not {"gcs_server", "raylet"} <= {name for name, _ in found}:  # a new cluster is not whole yet
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+        found = listeners(psutil.Process(head.parent))
+    assert {address for _, address in found} == {"127.0.0.1"}, found
+    for headers, status in (({}, 401), ({"Authorization": f"Bearer {'0' * 64}"}, 403)):
+        asked = requests.post(f"{url}/api/jobs/", json={"entrypoint": "id"}, headers=headers, timeout=30)
+        assert asked.status_code == status
+        assert requests.get(f"{url}/nodes?view=summary", headers=headers, timeout=30).status_code == status
+
+
+def test_the_doctor_asks_a_real_cluster(url: str) -> None:
+    deadline = time.monotonic() + 60  # a new cluster has no node yet, or one without an agent
+    while (well := next(doctor.examine(Patient(address=url), ["cluster"]))).state != "ok":
+        assert time.monotonic() < deadline, well
+        time.sleep(0.2)
+    said = f"Ray {metadata.version('ray')} at {url} knows the token; 1 nodes, and the head's agent answers"
+    assert well == Finding("cluster", "ok", said)
+    (clock,) = doctor.examine(Patient(address=url), ["clock"])
+    assert clock == Finding("clock", "ok", "agrees with the Ray dashboard")
+
+
+def test_the_doctor_finds_a_token_that_is_wrong_or_missing(url: str, tmp_path: Path) -> None:
+    code = f"""
+from deploy import doctor
+(found,) = doctor.examine(doctor.Patient(address={url!r}), ["cluster"])
+print(found.state, found.text)
+"""
+    far = [sys.executable, "-c", code]
+    wrong = subprocess.Popen(far, **elsewhere(tmp_path / "a", RAY_AUTH_TOKEN="0" * 64))  # type: ignore[call-overload]
+    without = subprocess.Popen(far, **elsewhere(tmp_path / "b"))  # type: ignore[call-overload]
+    (said, _), (other, _) = wrong.communicate(timeout=120), without.communicate(timeout=120)
+    assert said.startswith(f"fault the Ray cluster at {url} does not know this token; set RAY_AUTH_TOKEN")
+    assert other.startswith(f"fault the Ray cluster at {url} asks for a token, and there is none here")
+
+
+def test_a_job_logs_as_json_where_it_was_submitted_so_and_is_watched_all_the_same(
+    sweeps: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(logs.FORMAT, "json")
+    said = sweeps("submit", faulty_spec(tmp_path / "json.toml", bad=3, how="raise"), "--address", url)
+    assert said.code == 0, said.err
+    name = said.out.strip()
+    monkeypatch.setenv(logs.FORMAT, "plain")
+    shown = sweeps("watch", name, "--address", url)
+    assert shown.code == 3, shown.out
+    assert "20 of 24 blocks are in" in shown.out
+    told = sweeps("logs", name, "--address", url).out.splitlines()
+    ours = [json.loads(line) for line in told if line.startswith("{")]
+    assert len(ours) >= BLOCKS
+    assert all("job_manager" in line or line.startswith("Running entrypoint") for line in told if line[0] != "{")
+    assert {(line["submission_id"], line["sweep"]) for line in ours} == {(name, "faulty")}
+    assert len({line["block"] for line in ours if line["message"] == "block done"}) == 20
 
 
 SESSION = """
