@@ -22,7 +22,8 @@ from storage import figures, retries, tracking
 from storage.tracking import rebuild
 from storage.zarr_store import ZarrStore
 from tests.notebook import content
-from tests.postgres import PostgreSQL, binaries
+from deploy.servers import binaries
+from tests.postgres import PostgreSQL
 from tests.proxy import Proxy
 from tests.storage.buckets import ALONE, CREDENTIALS, Moto
 
