@@ -37,11 +37,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_token"), pytest.
 ROOT = Path(__file__).parents[2]
 SPEC = {
     "name": "team",
-    "statistic": "folding",
+    "statistic": "active",
     "seed": 5,
     "draws": 64,
     "draws_per_batch": 16,
-    "axes": {"width": [4, 8], "depth": [1, 2]},
+    "axes": {"width": [4, 8], "bias": [-1.0, 0.0]},
     "track": {"by": "width"},
 }
 
@@ -201,7 +201,7 @@ def test_a_sweep_goes_from_a_spec_to_a_figure_and_leaves_no_secret_behind(
     assert watched.code == 0, watched.out
 
     # the numbers: in S3, and those of this process
-    local = ZarrStore.create("local.zarr", Sweep.of({**SPEC, "store": None, "track": None}))
+    local = ZarrStore.create("local.zarr", Sweep.of(SPEC))
     list(run(local, Inline("cpu")))
     assert ZarrStore.open(url).content_hash() == local.content_hash()
     assert open_sweep(url).load().equals(open_sweep("local.zarr").load())
