@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test servers check clean
 
 demo: .venv/ready
 	$(BIN)/python -m deploy.demo
@@ -12,6 +12,9 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest --numprocesses 2
+
+servers: .venv/ready
+	$(BIN)/python -m deploy.servers servers
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -266,7 +266,9 @@ export AWS_SECRET_ACCESS_KEY={read("s3_password")}
 
 
 def describe(place: Place, up: dict[Server, Any]) -> str:
-    lines = [f"{s.name:<11} http://{s.address:<16} {s.shown}".replace("http://", "", s.name == "PostgreSQL") for s in up]
+    lines = [
+        f"{s.name:<11} http://{s.address:<16} {s.shown}".replace("http://", "", s.name == "PostgreSQL") for s in up
+    ]
     if not any(server.name == "Prometheus" for server in up):
         lines.append("Prometheus  is not installed (Debian: apt-get install prometheus)")
     lines.append("Grafana     is not here: Debian has no package; deploy/compose has it")

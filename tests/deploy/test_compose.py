@@ -160,7 +160,9 @@ def test_the_image_is_pinned_and_is_not_run_as_root() -> None:
     assert all("--constraint /opt/constraints.txt" in line for line in lines if "pip install" in line)
     assert "USER 65534:65534" in lines
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
-    assert SERVICES["mlflow"]["image"] == "relu-sweeps/" + next(c for c in constraints if c.startswith("mlflow==")).replace("==", ":")
+    assert SERVICES["mlflow"]["image"] == "relu-sweeps/" + next(
+        c for c in constraints if c.startswith("mlflow==")
+    ).replace("==", ":")
     for package in ("boto3", "psycopg", "psycopg-binary", "Flask-WTF"):
         assert any(c.startswith(f"{package}==") for c in constraints), package
 
@@ -198,7 +200,9 @@ def test_the_server_of_mlflow_asks_for_a_password_and_has_none_in_its_command(
     flags = serve_mlflow.flags()
     given = dict(zip(flags[::2], flags[1::2], strict=True))
     assert given["--app-name"] == "basic-auth"
-    assert given["--allowed-hosts"] == "localhost,localhost:*,127.0.0.1,127.0.0.1:*,mlflow.example.org,other.example.org"
+    assert (
+        given["--allowed-hosts"] == "localhost,localhost:*,127.0.0.1,127.0.0.1:*,mlflow.example.org,other.example.org"
+    )
     assert given["--cors-allowed-origins"] == "https://mlflow.example.org,https://other.example.org"
     held = [path.read_text() for path in tmp_path.iterdir()]
     assert not [secret for secret in held if secret in " ".join(flags)]

@@ -169,7 +169,9 @@ def test_mlflow_refuses_other_names_and_pages_of_others(team: Team) -> None:
 
 def test_users_log_to_shared_experiments_and_delete_only_their_own(team: Team, ada: tuple[str, str]) -> None:
     api = f"{team.uri}/api/2.0/mlflow"
-    made = [requests.post(f"{api}/experiments/create", json={"name": f"of {who[0]}"}, auth=who) for who in (team.admin, ada)]
+    made = [
+        requests.post(f"{api}/experiments/create", json={"name": f"of {who[0]}"}, auth=who) for who in (team.admin, ada)
+    ]
     theirs, own = (answer.json()["experiment_id"] for answer in made)
     assert requests.post(f"{api}/runs/create", json={"experiment_id": theirs}, auth=ada).status_code == 200
     assert requests.post(f"{api}/experiments/delete", json={"experiment_id": theirs}, auth=ada).status_code == 403
@@ -306,4 +308,6 @@ def test_what_cannot_start_is_one_line_and_exit_2(tmp_path: Path, monkeypatch: p
     with pytest.raises(SystemExit) as end:
         servers.main([str(tmp_path / "a")])
     assert end.value.code == 2
-    assert capsys.readouterr().err == "error: PostgreSQL's server is not installed (Debian: apt-get install postgresql)\n"
+    assert (
+        capsys.readouterr().err == "error: PostgreSQL's server is not installed (Debian: apt-get install postgresql)\n"
+    )
