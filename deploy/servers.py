@@ -50,6 +50,10 @@ class Server:
     def address(self) -> str:
         return f"{HERE}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        return self.address if self.name == "PostgreSQL" else f"http://{self.address}"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -148,7 +152,7 @@ def mlflow(place: Place, database: Server, objects: Server) -> Server:
     known = {
         "SWEEPS_SECRETS": str(place.secrets),
         "SWEEPS_DATABASE": database.address,
-        "SWEEPS_S3": f"http://{objects.address}",
+        "SWEEPS_S3": objects.url,
         "SWEEPS_MLFLOW_LISTEN": f"{HERE}:{port}",
         "TMPDIR": str(scratch),
     }
@@ -177,7 +181,7 @@ def prometheus(place: Place) -> Server | None:
 
 def _answers(path: str) -> Callable[[Server], bool]:
     def ready(server: Server) -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{server.address}{path}", timeout=5):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{server.url}{path}", timeout=5):
             return True
         return False
 
@@ -187,7 +191,7 @@ def _answers(path: str) -> Callable[[Server], bool]:
 # --- all of them ----------------------------------------------------------------------------------------------
 
 
-def start(place: Place, server: Server) -> subprocess.Popen[bytes]:
+def start(place: Place, server: Server) -> subprocess.Popen[Any]:
     """Started, and there. Settings of clients are kept from it: they are not for servers."""
     clients = ("AWS_", "MLFLOW_", "PG")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(clients)}
@@ -209,7 +213,7 @@ def start(place: Place, server: Server) -> subprocess.Popen[bytes]:
     return process
 
 
-def _await(place: Place, server: Server, process: subprocess.Popen[bytes]) -> None:
+def _await(place: Place, server: Server, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not server.ready(server):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -217,7 +221,7 @@ def _await(place: Place, server: Server, process: subprocess.Popen[bytes]) -> No
         time.sleep(0.1)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
     """With all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)  # PostgreSQL: cut connections, then end in order
@@ -229,11 +233,11 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def running(place: Place) -> Iterator[dict[Server, subprocess.Popen[bytes]]]:
+def running(place: Place) -> Iterator[dict[Server, subprocess.Popen[Any]]]:
     """All servers, each after those that it needs; ended in the reverse order."""
     make_secrets.make(place.secrets)
     with contextlib.ExitStack() as stack:
-        up: dict[Server, subprocess.Popen[bytes]] = {}
+        up: dict[Server, subprocess.Popen[Any]] = {}
 
         def begin(server: Server) -> Server:
             up[server] = start(place, server)
@@ -250,16 +254,16 @@ def running(place: Place) -> Iterator[dict[Server, subprocess.Popen[bytes]]]:
 
 def settings(place: Place, up: dict[Server, Any]) -> str:
     """What those who run sweeps set, as a shell reads it; secrets by the names of their files."""
-    at = {server.name: server.address for server in up}
+    at = {server.name: server.url for server in up}
 
     def read(name: str) -> str:
         return f'"$(cat {shlex.quote(str(place.secrets / name))})"'
 
     return f"""\
-export MLFLOW_TRACKING_URI=http://{at["MLflow"]}
+export MLFLOW_TRACKING_URI={at["MLflow"]}
 export MLFLOW_TRACKING_USERNAME={make_secrets.ADMIN}
 export MLFLOW_TRACKING_PASSWORD={read("mlflow_admin_password")}
-export AWS_ENDPOINT_URL=http://{at["S3"]} AWS_REGION=us-east-1
+export AWS_ENDPOINT_URL={at["S3"]} AWS_REGION=us-east-1
 export AWS_ACCESS_KEY_ID={read("s3_user")}
 export AWS_SECRET_ACCESS_KEY={read("s3_password")}
 """

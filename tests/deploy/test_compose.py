@@ -160,9 +160,8 @@ def test_the_image_is_pinned_and_is_not_run_as_root() -> None:
     assert all("--constraint /opt/constraints.txt" in line for line in lines if "pip install" in line)
     assert "USER 65534:65534" in lines
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
-    assert SERVICES["mlflow"]["image"] == "relu-sweeps/" + next(
-        c for c in constraints if c.startswith("mlflow==")
-    ).replace("==", ":")
+    [version] = [c.partition("==")[2] for c in constraints if c.startswith("mlflow==")]
+    assert SERVICES["mlflow"]["image"] == f"relu-sweeps/mlflow:{version}"
     for package in ("boto3", "psycopg", "psycopg-binary", "Flask-WTF"):
         assert any(c.startswith(f"{package}==") for c in constraints), package
 

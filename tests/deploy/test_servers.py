@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,18 @@ from storage.query import open_sweep
 from storage.zarr_store import ZarrStore
 from sweeps.run import run
 from sweeps.sweep import Sweep
-from tests.conftest import SpecMaker
 from tests.deploy.conftest import Said, write_toml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_token"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 SPEC = {
     "name": "team",
-    "statistic": "active",
+    "statistic": "injectivity_bound",
     "seed": 5,
     "draws": 64,
     "draws_per_batch": 16,
-    "axes": {"width": [4, 8], "bias": [-1.0, 0.0]},
-    "track": {"by": "width"},
+    "axes": {"n": [4, 6], "alpha": [2.0, 4.0]},
+    "track": {"by": "n"},
 }
 
 
@@ -68,7 +67,6 @@ class Team:
     process: subprocess.Popen[str]
     said: str
     settings: dict[str, str]
-    words: dict[str, str] = field(default_factory=dict)
 
     @property
     def uri(self) -> str:
@@ -109,11 +107,13 @@ def team(folder: Path) -> Iterator[Team]:
 @pytest.fixture(scope="module")
 def ada(team: Team) -> tuple[str, str]:
     """Somebody who is not the administrator."""
+    import mlflow.server
+
     name, password = "ada", secrets.token_urlsafe(16)
-    made = requests.post(
-        f"{team.uri}/api/2.0/mlflow/users/create", json={"username": name, "password": password}, auth=team.admin
-    )
-    assert made.status_code == 200, made.text
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in team.settings.items():
+            patch.setenv(variable, value)
+        mlflow.server.get_app_client("basic-auth", tracking_uri=team.uri).create_user(name, password)
     return name, password
 
 
@@ -219,14 +219,14 @@ def test_a_sweep_goes_from_a_spec_to_a_figure_and_leaves_no_secret_behind(
     assert found
     assert found.artifact_location.startswith("mlflow-artifacts:/")
     listed = client.search_runs([found.experiment_id])
-    assert {r.data.tags["sweeps.slice"] for r in listed} == {"all", "width=4", "width=8"}
+    assert {r.data.tags["sweeps.slice"] for r in listed} == {"all", "n=4", "n=6"}
     assert {r.info.status for r in listed} == {"FINISHED"}
     assert {r.data.tags["sweeps.store"] for r in listed} == {url}
     objects = stored(team)
     assert any(key.startswith("mlflow/") and key.endswith("/spec.json") for key in objects)
     assert any(key.startswith("mlflow/") and key.endswith(".png") for key in objects)
 
-    assert scraped(team, submitted.out.strip()) == 16
+    assert scraped(team, submitted.out.strip(), len(local.plan)) == len(local.plan)
 
     # and no secret is anywhere but in its file
     commands |= all_commands()
@@ -275,11 +275,11 @@ def stored(team: Team) -> dict[str, bytes]:
     return found
 
 
-def scraped(team: Team, submission: str) -> float:
+def scraped(team: Team, submission: str, blocks: int) -> float:
     """The blocks that Prometheus counts, once it has asked the head after their end."""
     query = f'max_over_time(ray_sweeps_blocks_done_total{{submission_id="{submission}"}}[1h])'
     deadline, value = time.monotonic() + 90, 0.0
-    while time.monotonic() < deadline and value < 16:
+    while time.monotonic() < deadline and value < blocks:
         asked = requests.get(f"http://{team.address('Prometheus')}/api/v1/query", params={"query": query}, timeout=30)
         value = sum(float(found["value"][1]) for found in asked.json()["data"]["result"])
         time.sleep(0.5)
