@@ -72,9 +72,6 @@ class Place:
         return self.folder / f"{server.name.lower()}.log"
 
 
-# --- PostgreSQL -----------------------------------------------------------------------------------------------
-
-
 def binaries() -> Path | None:
     """The folder of PostgreSQL's server programs: Debian keeps them off the PATH, one folder a version."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
@@ -132,9 +129,6 @@ def make_databases(place: Place, server: Server) -> None:
     done.touch()
 
 
-# --- S3, MLflow, Prometheus -----------------------------------------------------------------------------------
-
-
 def s3(place: Place) -> Server:
     if find_spec("moto") is None:
         raise RefusedError("moto, which stands in for S3, is not installed (pip install 'moto[server]')")
@@ -186,9 +180,6 @@ def _answers(path: str) -> Callable[[Server], bool]:
         return False
 
     return ready
-
-
-# --- all of them ----------------------------------------------------------------------------------------------
 
 
 def start(place: Place, server: Server) -> subprocess.Popen[Any]:
@@ -270,9 +261,7 @@ export AWS_SECRET_ACCESS_KEY={read("s3_password")}
 
 
 def describe(place: Place, up: dict[Server, Any]) -> str:
-    lines = [
-        f"{s.name:<11} http://{s.address:<16} {s.shown}".replace("http://", "", s.name == "PostgreSQL") for s in up
-    ]
+    lines = [f"{server.name:<11} {server.url:<21}  {server.shown}" for server in up]
     if not any(server.name == "Prometheus" for server in up):
         lines.append("Prometheus  is not installed (Debian: apt-get install prometheus)")
     lines.append("Grafana     is not here: Debian has no package; deploy/compose has it")

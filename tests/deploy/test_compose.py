@@ -24,7 +24,7 @@ FOLDER = ROOT / "deploy" / "compose"
 TEXT = (FOLDER / "compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-ONCE = "volumes"
+ONCE = "owner"
 
 ANY = None
 """A mapping whose keys are names."""
