@@ -36,12 +36,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_token"), pytest.
 ROOT = Path(__file__).parents[2]
 SPEC = {
     "name": "team",
-    "statistic": "injectivity_bound",
+    "statistic": "toy",  # no compiler before the first number
     "seed": 5,
     "draws": 64,
     "draws_per_batch": 16,
-    "axes": {"n": [4, 6], "alpha": [2.0, 4.0]},
-    "track": {"by": "n"},
+    "axes": {"size": [2, 8], "colour": ["red", "blue"]},
+    "track": {"by": "size"},
 }
 
 
@@ -215,7 +215,7 @@ def test_a_sweep_goes_from_a_spec_to_a_figure_and_leaves_no_secret_behind(
     assert found
     assert found.artifact_location.startswith("mlflow-artifacts:/")
     listed = client.search_runs([found.experiment_id])
-    assert {r.data.tags["sweeps.slice"] for r in listed} == {"all", "n=4", "n=6"}
+    assert {r.data.tags["sweeps.slice"] for r in listed} == {"all", "size=2", "size=8"}
     assert {r.info.status for r in listed} == {"FINISHED"}
     assert {r.data.tags["sweeps.store"] for r in listed} == {url}
     objects = stored(team)
