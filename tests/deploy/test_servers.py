@@ -203,7 +203,7 @@ def test_a_sweep_goes_from_a_spec_to_a_figure_and_leaves_no_secret_behind(
     list(run(local, Inline("cpu")))
     assert ZarrStore.open(url).content_hash() == local.content_hash()
     assert open_sweep(url).load().equals(open_sweep("local.zarr").load())
-    drawn = sweeps("plot", url, "--output", "team.png")
+    drawn = sweeps("plot", url, "--out", "team.png")
     assert drawn.code == 0, drawn.err
     assert Path("team.png").read_bytes().startswith(b"\x89PNG")
 
