@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slurm check clean
+.PHONY: demo test test-slurm servers check clean
 
 demo: .venv/ready
 	$(BIN)/python -m deploy.demo
@@ -16,6 +16,10 @@ test: .venv/ready
 # On a real Slurm of two nodes: what takes minutes there.
 test-slurm: .venv/ready
 	$(BIN)/pytest -m slurm tests/deploy/test_slurm.py
+
+# A team's servers on this machine, from packages, to try.
+servers: .venv/ready
+	$(BIN)/python -m deploy.servers servers
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -16,13 +16,6 @@ USER, ADMIN = "sweeps", "postgres"
 QUICK = ["-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=60", "-c", "timezone=UTC"]
 
 
-def binaries() -> Path | None:
-    """The folder of PostgreSQL's server programs: Debian keeps them off the PATH, one folder a version."""
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
-    found = debian[-1] if debian else shutil.which("initdb")
-    return Path(found).resolve().parent if found else None
-
-
 class PostgreSQL:
     """A server on a port that stays the same over restarts. As root it runs as `nobody`: PostgreSQL refuses root."""
 

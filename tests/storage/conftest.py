@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from deploy.servers import binaries
 from storage import figures, retries, tracking
 from storage.tracking import rebuild
 from storage.zarr_store import ZarrStore
 from tests.notebook import content
-from tests.postgres import PostgreSQL, binaries
+from tests.postgres import PostgreSQL
 from tests.proxy import Proxy
 from tests.storage.buckets import ALONE, CREDENTIALS, Moto
 
