@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slurm servers check clean
+.PHONY: demo test test-slow servers clean
 
 demo: .venv/ready
 	$(BIN)/python -m deploy.demo
@@ -13,9 +13,9 @@ test: .venv/ready
 	$(BIN)/pyright
 	$(BIN)/pytest --numprocesses 2
 
-# On a real Slurm of two nodes: what takes minutes there.
-test-slurm: .venv/ready
-	$(BIN)/pytest -m slurm tests/deploy/test_slurm.py
+# What takes minutes: on a real Slurm of two nodes, and from `git clone` to a figure there and with a team's servers.
+test-slow: .venv/ready
+	$(BIN)/pytest -m slow tests/deploy
 
 # A team's servers on this machine, from packages, to try.
 servers: .venv/ready

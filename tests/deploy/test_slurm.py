@@ -1,6 +1,6 @@
 """Sweeps on a real Slurm of two nodes: whatever happens to the job, the bits are those of an undisturbed run.
 
-What takes minutes is marked `slurm` and has `make test-slurm`; the rest is among the others.
+What takes minutes is marked `slow` and has `make test-slow`; the rest is among the others.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def test_a_sweep_goes_into_the_queue_again_when_its_time_is_up_and_its_token_is_
     assert not [p for p in psutil.process_iter(["name"]) if p.info["name"] == "raylet" and p.cwd() == str(tmp_path)]
 
 
-@pytest.mark.slurm
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [("requeue", "{job}"), ("update", "nodename=n2", "state=down", "reason=lost")], ids=["requeue", "down"]
 )
@@ -178,7 +178,7 @@ def test_a_job_that_is_requeued_goes_on(sweeps: Run, slurm: Slurm, tmp_path: Pat
     assert gated.is_as_undisturbed()
 
 
-@pytest.mark.slurm
+@pytest.mark.slow
 def test_a_node_that_is_drained_works_to_the_end_of_the_job(sweeps: Run, slurm: Slurm, tmp_path: Path) -> None:
     gated = Gated(tmp_path)
     job = submit(sweeps, gated, "--nodes", 2)
@@ -195,7 +195,7 @@ def test_a_node_that_is_drained_works_to_the_end_of_the_job(sweeps: Run, slurm: 
     assert "DRAINED" in reason or "UnavailableNodes:n2" in reason  # Slurm says the one, and soon the other
 
 
-@pytest.mark.slurm
+@pytest.mark.slow
 def test_two_jobs_on_the_same_nodes_do_not_meet(sweeps: Run, slurm: Slurm, tmp_path: Path) -> None:
     both = [Gated(tmp_path, "one", seed=1), Gated(tmp_path, "two", seed=2)]
     options = ("--nodes", 2, "--set", "slurm.cpus_per_node=1")
@@ -216,7 +216,7 @@ def test_two_jobs_on_the_same_nodes_do_not_meet(sweeps: Run, slurm: Slurm, tmp_p
     assert both[0].store.content_hash() != both[1].store.content_hash()
 
 
-@pytest.mark.slurm
+@pytest.mark.slow
 def test_the_time_limit_is_reached(sweeps: Run, slurm: Slurm, tmp_path: Path) -> None:
     """Slurm signals up to a minute early: 30 seconds before the end of 2 minutes, or soon after the first."""
     gated = Gated(tmp_path)
@@ -237,7 +237,7 @@ def test_the_time_limit_is_reached(sweeps: Run, slurm: Slurm, tmp_path: Path) ->
     assert gated.is_as_undisturbed()
 
 
-@pytest.mark.slurm
+@pytest.mark.slow
 def test_a_job_that_is_cancelled_stays_so_and_the_exit_status_is_the_sweeps(
     sweeps: Run, slurm: Slurm, tmp_path: Path
 ) -> None:
