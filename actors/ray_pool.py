@@ -56,8 +56,8 @@ class RayPool:
         self.size = workers or there
         self.limits = limits or Limits()
         present = int(now.get("GPU" if self.device == "cuda" else "CPU", 0))
-        if self.limits.resident is None and "memory" in now and present:
-            self.limits = replace(self.limits, resident=int(now["memory"]) // present)
+        if self.limits.resident is None and present and (memory := _memory()):
+            self.limits = replace(self.limits, resident=memory // present)
 
     @property
     def workers(self) -> str:
@@ -93,3 +93,9 @@ class RayPool:
     def _exported(self) -> Any:
         options: dict[str, Any] = {"concurrency_groups": {BESIDE: 1}}
         return ray.remote(**options)(self.kind)
+
+
+def _memory() -> int:
+    """Bytes of the nodes that can work: a head without work has memory too, but none for workers."""
+    working = [n["Resources"] for n in ray.nodes() if n["Alive"] and {"CPU", "GPU"} & n["Resources"].keys()]
+    return int(sum(resources.get("memory", 0) for resources in working))

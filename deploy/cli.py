@@ -18,6 +18,7 @@ from rich.table import Table
 
 from deploy import cli_capacity, cli_export, cli_jobs, cli_needed, cli_operations, cli_witness
 from deploy.arguments import fractions, larger, more_values
+from deploy.exits import FAILED, INTERRUPTED, LISTED, SPENT
 from deploy.said import say
 from deploy.screen import make_console
 from deploy.screen import show as show_events
@@ -42,8 +43,6 @@ cli_capacity.register(app)
 cli_needed.register(app)
 cli_operations.register(app)
 console = make_console()
-FAILED, SPENT, INTERRUPTED = 3, 4, 130
-LISTED = 20  # failed blocks named at the end
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="a TOML file, or a name from `sweeps catalog`")]
 StoreUrl = Annotated[str, typer.Argument(metavar="STORE", help="path or URL of a store")]

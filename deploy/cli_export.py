@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
+from deploy.exits import FAILED
 from deploy.screen import size
-
-FAILED = 3
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="path or URL of a store")]
 Select = Annotated[list[str] | None, typer.Option("--select", "-s", help="keep a value of an axis, such as width=256")]

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.exits import INTERRUPTED
 from sweeps.errors import SpecError
 
 if TYPE_CHECKING:
     from deploy.jobs import Job
-
-INTERRUPTED = 130
 
 Spec = Annotated[
     str, typer.Argument(metavar="SPEC", help="a TOML file, a name from `sweeps catalog`, or a store, to resume it")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.exits import FAILED
+
 if TYPE_CHECKING:
     from rich.table import Table
-
-FAULTY = 3
 
 Store = Annotated[
     str | None, typer.Argument(metavar="[STORE]", help="path or URL of a store, there or not; default: results/")
@@ -40,7 +40,7 @@ def doctor(store: Store = None, address: Address = None) -> None:
 
     found = surgery.examine(surgery.Patient(store or surgery.DEFAULT_STORE, address))
     if surgery.show(found, make_console()):
-        raise typer.Exit(FAULTY)
+        raise typer.Exit(FAILED)
 
 
 def _settings() -> Table:

@@ -6,7 +6,6 @@ with SIGTERM and, 3 seconds later, SIGKILL: the command that resumes is said fir
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from deploy import payload as travel
 from deploy.board import board
+from deploy.exits import FAILED, INTERRUPTED, LISTED, SPENT
 from deploy.metrics import meter
 from deploy.payload import Payload
 from deploy.said import say
@@ -30,8 +30,6 @@ from sweeps.errors import RefusedError, SweepsError
 from sweeps.events import SweepDone
 from sweeps.sweep import Sweep, TrackSettings
 
-FAILED, SPENT, INTERRUPTED = 3, 4, 130
-LISTED = 20  # failed blocks named at the end
 BOARD_LINES = 150  # between boards, at most: they are looked for in the end of the log
 
 
@@ -65,8 +63,7 @@ def drive(bag: Payload) -> int:
     store = _store(bag)
     asked = Sweep.of(bag.sweep) if bag.sweep is not None else store.sweep
     tracking = _tracking(TrackSettings.model_validate(bag.track), bag)
-    grows_to = json.loads(os.environ.get(travel.GROWS_TO, "null"))
-    where = Where(address="auto", workers=bag.workers, nodes=bag.nodes, grows_to=grows_to)
+    where = Where(address="auto", workers=bag.workers, nodes=bag.nodes, grows_to=travel.grows_to())
     end = None
     try:
         with closing(

@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import NonNegativeFloat, TypeAdapter, ValidationError
+
 from deploy.session import made_by, store_url
 from storage.layout import LAYOUT, may_be_secret
 from storage.objects import connect, is_local, local_path
@@ -192,6 +194,21 @@ def _tracked(settings: TrackSettings, here: bool, say: Callable[[str], None]) ->
         )
         return settings
     return settings.model_copy(update={"uri": uri}) if uri else settings
+
+
+def grows_to() -> dict[str, float] | None:
+    """What a cluster that grows on demand will have at most, as its head's environment says.
+
+    Raises:
+        RefusedError: it says something else.
+    """
+    text = os.environ.get(GROWS_TO)
+    if not text:
+        return None
+    try:
+        return TypeAdapter(dict[str, NonNegativeFloat]).validate_json(text, strict=True)
+    except ValidationError:
+        raise RefusedError(f'{GROWS_TO} reads as JSON, such as {{"GPU": 4, "CPU": 16}}, got {text!r}') from None
 
 
 def key(fingerprint: str, store: str) -> str:

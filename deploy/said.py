@@ -24,7 +24,7 @@ def say(text: str, *, err: bool = False, level: int = logging.INFO, **fields: An
     if logs.chosen() == logs.JSON:
         log.log(level, "%s", text, extra={"fields": fields})
     else:
-        typer.echo(text, err=err)
+        typer.echo(logs.without_secrets(text), err=err)
 
 
 def record(events: Iterable[Event], name: str) -> Iterator[Event]:

@@ -156,7 +156,7 @@ def _said(event: Event) -> list[str]:
 
 
 def _plain(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(logs.without_secrets(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _opening(event: SweepStarted) -> str:

@@ -11,6 +11,7 @@ object store's own, in the environment. `sweeps settings` prints all of it, secr
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -147,8 +148,9 @@ def _from_options(name: str, options: Mapping[str, Any], more: Iterable[str]) ->
         if not (equals and dot and field):
             raise SpecError(f"--set reads section.setting=value, such as slurm.partition=gpu, got {text!r}")
         section(place)
-        if place == name:
-            settings.append(Setting(field, _value(value), f"--set {key}"))
+        if place != name:
+            raise SpecError(f"--set {key} is a setting of {place}, and here those of {name} count")
+        settings.append(Setting(field, _value(value), f"--set {key}"))
     named = [Setting(k, v, "--" + k.replace("_", "-")) for k, v in options.items() if v is not None]
     return settings + named
 
@@ -163,6 +165,7 @@ def _from_file(name: str) -> list[Setting]:
     path = file()
     if path is None:
         return []
+    _refuse_of_others(path)
     try:
         held = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -180,6 +183,14 @@ def _from_file(name: str) -> list[Setting]:
                 f"environment: set {variable(name, field)}"
             )
     return [Setting(field, value, str(path)) for field, value in values.items()]
+
+
+def _refuse_of_others(path: Path) -> None:
+    """Whoever can write the file says where passwords are sent, and which shell is run."""
+    known = path.stat()
+    if known.st_uid not in (0, os.getuid()) or known.st_mode & stat.S_IWOTH:
+        whose = f"uid {known.st_uid}, mode {stat.S_IMODE(known.st_mode):o}"
+        raise SpecError(f"{path} can be written by others ({whose}); it has to be yours, chmod o-w")
 
 
 def _value(text: str) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 from deploy.payload import PACKAGE, versions
 
 ROOMS = ("actors", "deploy", "storage", "sweeps")
+LEFT = {"__pycache__", "secrets"}  # what `deploy/compose` keeps beside itself
 DATE = (1980, 1, 1, 0, 0, 0)
 FILE_MODE = 0o644 << 16
 
@@ -43,8 +44,9 @@ def _sources() -> Iterator[tuple[str, bytes]]:
     for room in ROOMS:
         root = Path(str(import_module(room).__file__)).parent
         for path in sorted(root.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield f"{room}/{path.relative_to(root).as_posix()}", path.read_bytes()
+            inside = path.relative_to(root)
+            if path.is_file() and not any(part.startswith(".") or part in LEFT for part in inside.parts):
+                yield f"{room}/{inside.as_posix()}", path.read_bytes()
 
 
 def _about(version: str) -> Iterator[tuple[str, bytes]]:

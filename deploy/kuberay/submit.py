@@ -38,7 +38,7 @@ def submit(spec: str, settings: list[str], *, workers: int | None, dry_run: bool
     if state is None or state in ENDED:
         if state in ENDED:
             _kubectl("delete", "rayjob", bag.id, "--namespace", held.namespace)
-        _kubectl("apply", "--filename", "-", given=text)
+        _kubectl("apply", "--server-side", "--filename", "-", given=text)
     else:
         typer.echo(f"joined: it runs already, {state or 'New'}", err=True)
     typer.echo(bag.id)

@@ -48,6 +48,18 @@ def test_more_workers_than_there_are_cores_are_for_a_cluster_that_grows(three_ra
     assert RayPool(device="cpu", grows_to={"CPU": 1}).size == 3
 
 
+def test_a_worker_may_take_its_share_of_the_nodes_that_work(
+    three_raylets: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head without work has memory too."""
+    nodes = [{"Alive": True, "Resources": resources} for resources in (
+        {"memory": 64e9, "node:__internal_head__": 1.0}, {"memory": 30e9, "CPU": 2.0}, {"memory": 30e9, "CPU": 1.0},
+    )]  # fmt: skip
+    nodes.append({"Alive": False, "Resources": {"memory": 8e9, "CPU": 1.0}})
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert RayPool(2, "cpu").limits.resident == 20_000_000_000
+
+
 def test_those_that_are_there_do_not_wait_for_those_that_never_come(
     three_raylets: Cluster, toy: SpecMaker, new_store, tmp_path: Path
 ) -> None:

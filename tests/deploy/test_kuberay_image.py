@@ -82,6 +82,10 @@ def test_nothing_else_gets_to_the_builder() -> None:
     assert rules[0] == "*"
     assert {rule[1:] for rule in rules if rule.startswith("!")} == sources()
     assert any(fnmatch("deploy/__pycache__", rule) for rule in rules[1:])
+    last = max(i for i, rule in enumerate(rules) if rule.startswith("!"))
+    assert {"deploy/compose/secrets", "**/.env"} <= set(rules[last:]), "the last rule that fits counts"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert {"/deploy/compose/secrets", "/deploy/compose/.env"} == set(project["tool"]["hatch"]["build"]["exclude"])
 
 
 def test_ray_is_found_by_a_login_shell() -> None:

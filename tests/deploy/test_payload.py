@@ -7,12 +7,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -219,6 +221,29 @@ def test_a_wheel_is_a_function_of_what_it_holds(tmp_path: Path, monkeypatch: pyt
     version = payload.versions()["relu-sweeps"]
     assert one.name.startswith(f"relu_sweeps-{version}-0x")
     assert one.name.endswith("-py3-none-any.whl")
+
+
+def test_a_wheel_leaves_what_lies_in_the_package_and_is_not_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("__init__.py", "compose/compose.yaml", "compose/secrets/password", "compose/.env", "__pycache__/a"):
+        path = tmp_path / "deploy" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    monkeypatch.setattr(wheel, "ROOMS", ("deploy",))
+    monkeypatch.setattr(wheel, "import_module", lambda name: SimpleNamespace(__file__=tmp_path / name / "__init__.py"))
+    assert [name for name, _ in wheel._sources()] == ["deploy/__init__.py", "deploy/compose/compose.yaml"]
+
+
+@pytest.mark.parametrize("text", ["4", '{"GPU": "4"}', '{"GPU": -1}', "GPU=4", "[]"])
+def test_what_a_cluster_grows_to_is_read_or_refused_in_one_line(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(payload.GROWS_TO, "")
+    assert payload.grows_to() is None
+    monkeypatch.setenv(payload.GROWS_TO, '{"GPU": 4, "CPU": 16}')
+    assert payload.grows_to() == {"GPU": 4, "CPU": 16}
+    monkeypatch.setenv(payload.GROWS_TO, text)
+    with pytest.raises(RefusedError, match=rf"SWEEPS_GROWS_TO reads as JSON, .*, got {re.escape(repr(text))}$"):
+        payload.grows_to()
 
 
 def test_a_wheel_holds_the_package_whole_and_asks_for_nothing(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_it_opens_nothing(config: dict[str, Any]) -> None:
     assert "0.0.0.0" not in FILE.read_text()
     assert any("RAY_AUTH_MODE=token" in command for command in config["setup_commands"])
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert {"/servers", "secrets", ".env", ".sweeps"} <= set(config["rsync_exclude"])
 
 
 def test_the_head_has_no_work_and_says_how_far_the_cluster_grows(config: dict[str, Any]) -> None:

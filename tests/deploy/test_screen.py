@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from actors.inline import Inline
-from deploy import screen
+from deploy import said, screen
 from deploy.screen import Tally, counted, pace, show
 from storage.zarr_store import ZarrStore
 from sweeps import progress
@@ -115,6 +115,15 @@ def test_a_log_tells_shares_and_time_left_in_plain_lines(at_once: None) -> None:
     early = [x for x in lines if re.match(r"long: 0\.\d+/2 blocks, .* left", x)]
     assert early, "time left is known before a block is done"
     assert [type(e) for e in events] == [SweepStarted, BlockDone, BlockDone, SweepDone]
+
+
+def test_plain_lines_show_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hush-hush")
+    console = Console(file=io.StringIO())
+    screen._plain(console, "a block failed: hush-hush at https://me:pw@host/")
+    said.say("a block failed: hush-hush at https://me:pw@host/")
+    for text in (console.file.getvalue(), capsys.readouterr().out):  # type: ignore[attr-defined]
+        assert text == "a block failed: *** at https://host/\n"
 
 
 def test_a_log_is_not_filled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_the_first_place_that_has_a_setting_counts(tmp_path: Path, monkeypatch: 
     assert source() == ("4", "SWEEPS_SLURM_NODES")
     assert settings.resolve("slurm").model_dump()["nodes"] == 4
     assert source(nodes=5) == (5, "--nodes")
-    held = settings.resolve("slurm", more=["slurm.nodes=6", "kuberay.image=other"])
+    held = settings.resolve("slurm", more=["slurm.nodes=6"])
     assert held.model_dump()["nodes"] == 6
 
 
@@ -51,6 +51,7 @@ def test_the_first_place_that_has_a_setting_counts(tmp_path: Path, monkeypatch: 
         (["slurm.nodes=0"], r"slurm\.nodes \(from --set slurm\.nodes\) .*greater than or equal to 1, got '0'"),
         (["slurm.nods=2"], r"--set slurm\.nods: unknown setting of slurm 'nods'; did you mean 'nodes'\?"),
         (["slum.nodes=2"], r"unknown section of settings 'slum'; did you mean 'slurm'\?"),
+        (["tracking.uri=http://a"], r"--set tracking\.uri is a setting of tracking, and here those of slurm count"),
         (["nodes=2"], r"--set reads section\.setting=value.*got 'nodes=2'"),
     ],
 )
@@ -72,6 +73,24 @@ def test_a_mistake_is_one_line_with_its_source(more: list[str], said: str) -> No
 def test_a_wrong_file_is_one_line(text: str, said: str) -> None:
     Path(settings.FILE).write_text(text)
     with pytest.raises(SpecError, match=said):
+        settings.resolve("slurm")
+
+
+def test_a_file_that_others_can_write_is_refused() -> None:
+    path = Path(settings.FILE)
+    path.write_text("[slurm]\nnodes = 2\n")
+    path.chmod(0o664)
+    assert source() == (2, settings.FILE)
+    path.chmod(0o666)
+    with pytest.raises(SpecError, match=r"^sweeps\.toml can be written by others \(uid \d+, mode 666\)"):
+        settings.resolve("slurm")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_a_file_of_somebody_else_is_refused() -> None:
+    Path(settings.FILE).write_text("")
+    os.chown(settings.FILE, 12345, -1)
+    with pytest.raises(SpecError, match=r"can be written by others \(uid 12345"):
         settings.resolve("slurm")
 
 
