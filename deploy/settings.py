@@ -11,6 +11,7 @@ object store's own, in the environment. `sweeps settings` prints all of it, secr
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from sweeps.errors import SpecError, unknown
 
@@ -53,6 +54,17 @@ class Setting:
     name: str
     value: Any
     source: str
+
+
+def matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    """For the type of a field, whose texts are all of one form; `what` says of it what a wrong one is not."""
+
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(what)
+        return text
+
+    return AfterValidator(check)
 
 
 def names() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from deploy.settings import Section
+from deploy.settings import Section, matching
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -37,15 +37,6 @@ TAKEN = (
 )
 
 
-def _matches(pattern: re.Pattern[str], what: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(f"must be {what}")
-        return text
-
-    return AfterValidator(check)
-
-
 def _pinned(text: str) -> str:
     found = IMAGE.fullmatch(text)
     if not found:
@@ -61,12 +52,12 @@ def _free(text: str) -> str:
     return text
 
 
-Label = Annotated[str, _matches(LABEL, "a name of at most 63 small letters, digits and -")]
-Name = Annotated[str, _matches(SUBDOMAIN, "a name of small letters, digits, - and .")]
-Quantity = Annotated[str, _matches(QUANTITY, "an amount of memory such as 16Gi")]
-LabelKey = Annotated[str, _matches(KEY, "the key of a label or a taint, such as nvidia.com/gpu")]
-LabelValue = Annotated[str, _matches(VALUE, "the value of a label")]
-Mount = Annotated[str, _matches(MOUNT, "an absolute path such as /data"), AfterValidator(_free)]
+Label = Annotated[str, matching(LABEL, "must be a name of at most 63 small letters, digits and -")]
+Name = Annotated[str, matching(SUBDOMAIN, "must be a name of small letters, digits, - and .")]
+Quantity = Annotated[str, matching(QUANTITY, "must be an amount of memory such as 16Gi")]
+LabelKey = Annotated[str, matching(KEY, "must be the key of a label or a taint, such as nvidia.com/gpu")]
+LabelValue = Annotated[str, matching(VALUE, "must be the value of a label")]
+Mount = Annotated[str, matching(MOUNT, "must be an absolute path such as /data"), AfterValidator(_free)]
 
 
 class Kuberay(Section):

@@ -1,6 +1,7 @@
 
 # Ray's token is made here for this job. It goes to the nodes in the environment, so it is in no file and no command.
-unset RAY_ADDRESS RAY_API_SERVER_ADDRESS RAY_AUTH_TOKEN_PATH RAY_TMPDIR
+unset RAY_ADDRESS RAY_API_SERVER_ADDRESS RAY_AUTH_TOKEN_PATH RAY_TMPDIR RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER SWEEPS_GROWS_TO
+unset ${!SQUEUE_*} # what is asked of Slurm below is asked as it stands
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # there is nothing to wait for: what is not committed is measured again
@@ -19,7 +20,7 @@ address='address() {
 node="$address"'
 tmp=$(mktemp -d "$temp_dir/sw$SLURM_JOB_ID.XXXX") || exit 1 # 0700; Ray opens what it is given itself to everybody
 trap "kill -TERM \$ray" TERM INT
-"$python" -m ray.scripts.scripts start --block --temp-dir="$tmp/r" --node-ip-address="$(address)" \
+"$python" -P -m ray.scripts.scripts start --block --temp-dir="$tmp/r" --node-ip-address="$(address)" \
   --min-worker-port=0 --max-worker-port=0 --node-manager-port=0 --object-manager-port=0 --metrics-export-port=0 \
   --dashboard-agent-listen-port=0 --dashboard-agent-grpc-port=0 --runtime-env-agent-port=0 \
   --object-store-memory=200000000 --include-log-monitor=false --log-color=false --disable-usage-stats "$@" &
@@ -31,18 +32,39 @@ step() { # NAME NODES ARGUMENT...
     --kill-on-bad-exit=0 --wait=0 --output="$folder/%j-$1.log" --open-mode=append "${@:3}"
 }
 
-is_running() { [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null)" = RUNNING ]; }
+state() { # of this job; nothing where Slurm cannot say, such as while it is busy
+  for _ in 1 2 3; do
+    timeout 5 squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null | grep . && return
+    sleep 1
+  done
+}
+is_ended() {
+  case $(state) in
+    "" | RUNNING) return 1 ;;
+  esac
+}
 stop() { # the time is nearly up; or else the job is cancelled, and Slurm itself ends all that it runs
-  if is_running; then
+  if ! is_ended; then
     stopped=yes
     [ -z "$driver" ] || kill -TERM "$driver"
   fi
 }
-finish() { # our own two steps, and nothing else
+finish() { # our own two steps, and nothing else; what is not gone by then Slurm ends with the job
   for pid in $workers $head; do
     kill -TERM "$pid" 2>/dev/null
-    while kill -0 "$pid" 2>/dev/null; do wait "$pid"; done
+    for _ in {1..150}; do
+      kill -0 "$pid" 2>/dev/null || break
+      sleep 0.1
+    done
   done
+}
+requeue() {
+  for _ in 1 2 3; do
+    timeout 5 scontrol requeue "$SLURM_JOB_ID" && return
+    sleep 1
+  done
+  echo "error: Slurm does not requeue it: submit it again to go on"
+  return 1
 }
 trap stop TERM
 stopped='' driver='' workers='' head=''
@@ -58,40 +80,44 @@ rm -rf -- "$temp_dir/sw$SLURM_JOB_ID".* # of a run of this job that was killed
 step head 1 --nodelist="$SLURMD_NODENAME" bash -c "$node" head --head --num-cpus=0 --num-gpus=0 --port="$port" \
   --ray-client-server-port=$((port + 1)) --dashboard-port=$((port + 2)) --include-dashboard=false --no-monitor &
 head=$!
-until compgen -G "$temp_dir/sw$SLURM_JOB_ID.*/r/ray_current_cluster" >/dev/null; do # what Ray writes when it is up
+latest=$((SECONDS + 300))
+until [ -n "$stopped" ] || compgen -G "$temp_dir/sw$SLURM_JOB_ID.*/r/ray_current_cluster" >/dev/null; do # Ray is up
   sleep 0.2
-  kill -0 "$head" 2>/dev/null || { echo "error: Ray does not start; see $folder/$SLURM_JOB_ID-head.log"; exit 1; }
+  if ! kill -0 "$head" 2>/dev/null || [ "$SECONDS" -gt "$latest" ]; then
+    echo "error: Ray does not start; see $folder/$SLURM_JOB_ID-head.log"
+    finish
+    exit 1
+  fi
 done
 share=${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} # srun does not always take it from its job
 work='set -- --num-cpus="$SLURM_CPUS_ON_NODE" "$@"
 [ "${SLURM_MEM_PER_NODE:-0}" = 0 ] || set -- --memory=$((SLURM_MEM_PER_NODE * 900000)) "$@"
 '
-step workers "$SLURM_JOB_NUM_NODES" --label $share bash -c "$work$node" worker --num-gpus="$gpus" \
-  --address="$here:$port" &
-workers=$!
-
 status=130
 if [ -z "$stopped" ]; then
-  RAY_ADDRESS="$here:$port" "$python" -m deploy.driver "$folder/job.json" &
+  step workers "$SLURM_JOB_NUM_NODES" --label $share bash -c "$work$node" worker --num-gpus="$gpus" \
+    --address="$here:$port" &
+  workers=$!
+  RAY_ADDRESS="$here:$port" "$python" -P -m deploy.driver "$folder/job.json" &
   driver=$!
   while kill -0 "$driver" 2>/dev/null; do
     wait "$driver"
     status=$?
   done
 fi
-finish
 case $status in
   0 | 2 | 3 | 4) stopped='' ;; # done, or not to be mended by going on
 esac
 if [ -n "$stopped" ]; then
   status=130 # the driver may have been at its beginning, and say otherwise
-  if ! is_running; then
+  if is_ended; then
     echo "not requeued: the job was ended"
   elif [ "${SLURM_RESTART_COUNT:-0}" -lt "$requeues" ]; then
     echo "its time is nearly up: requeued, to go on from what is committed"
-    scontrol requeue "$SLURM_JOB_ID"
+    requeue && exit "$status" # at once, while there is time; Slurm ends the two steps
   else
     echo "its time is nearly up, and it was requeued $requeues times: submit it again to go on"
   fi
 fi
+finish
 exit "$status"

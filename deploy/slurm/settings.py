@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from deploy.settings import Section
+from deploy.settings import Section, matching
 
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", re.ASCII)
 WORD = re.compile(r"[\w.+@][\w.+@,-]*", re.ASCII)
@@ -44,15 +44,6 @@ def _time(text: str) -> str:
     return text
 
 
-def _like(pattern: re.Pattern[str], what: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(f"is {what}")
-        return text
-
-    return AfterValidator(check)
-
-
 def _folder(text: str) -> str:
     if not FOLDER.fullmatch(text) or len(text) > LONGEST:
         raise ValueError(f"is a path from / of at most {LONGEST} letters, digits and . + - _")
@@ -70,9 +61,9 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Word = Annotated[str, _like(WORD, "letters, digits and . , + @ - _")]
+Word = Annotated[str, matching(WORD, "is letters, digits and . , + @ - _")]
 Time = Annotated[str, BeforeValidator(_as_text), AfterValidator(_time)]
-Memory = Annotated[str, BeforeValidator(_as_text), _like(MEMORY, "a number with K, M, G or T, such as 64G")]
+Memory = Annotated[str, BeforeValidator(_as_text), matching(MEMORY, "is a number with K, M, G or T, such as 64G")]
 
 
 class Slurm(Section):

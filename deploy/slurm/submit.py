@@ -21,15 +21,19 @@ from deploy.slurm.settings import Slurm
 from sweeps.errors import RefusedError
 
 SCRIPT = "job.sh"
-WAITING = "pending,configuring,running,suspended"
-# What `sbatch` reads from the environment counts more for it than the script: these are the sweep's own, and settings.
-OURS = ("SBATCH_ARRAY_INX", "SBATCH_JOB_NAME", "SBATCH_NO_REQUEUE", "SBATCH_OPEN_MODE", "SBATCH_SIGNAL")
+WAITING = (
+    "pending,configuring,running,suspended,stopped,resizing,signaling,stage_out,"
+    "requeued,requeue_hold,requeue_fed,special_exit,resv_del_hold"
+)
+# What `sbatch` reads from the environment counts more for it than the script. These are the sweep's own: the GPUs too,
+# of which Ray is told as many as the setting says.
+OURS = ("ARRAY_INX", "ERROR", "GPUS_PER_NODE", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE", "OUTPUT", "SIGNAL", "WAIT")
 SETTINGS = {
-    "account": "SBATCH_ACCOUNT",
-    "memory": "SBATCH_MEM_PER_NODE",
-    "partition": "SBATCH_PARTITION",
-    "qos": "SBATCH_QOS",
-    "time": "SBATCH_TIMELIMIT",
+    "account": "ACCOUNT",
+    "memory": "MEM_PER_NODE",
+    "partition": "PARTITION",
+    "qos": "QOS",
+    "time": "TIMELIMIT",
 }
 
 
@@ -48,7 +52,9 @@ def submit(
     if dry_run:
         typer.echo(text, nl=False)
         return
-    waiting = _run("squeue", "--noheader", f"--name={bag.id}", f"--states={WAITING}", "--format=%i %T").split()
+    mine = ("--me", f"--name={bag.id}", f"--states={WAITING}")
+    asked = {k: v for k, v in os.environ.items() if not k.startswith("SQUEUE_")}
+    waiting = _run(asked, "squeue", "--noheader", *mine, "--format=%i %T").split()
     if waiting:
         job, state = waiting[:2]
         typer.echo(job)
@@ -72,10 +78,21 @@ def _payload(
 def _send(bag: Payload, text: str, held: Slurm) -> str:
     folder = Path(FOLDER, bag.id)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / travel.FILE).write_text(bag.text())
-    (folder / SCRIPT).write_text(text)
-    given = [variable for name, variable in SETTINGS.items() if getattr(held, name) is not None]
-    return _run("sbatch", "--parsable", str(folder / SCRIPT), without=[*OURS, *given]).strip().partition(";")[0]
+    folder.chmod(0o700)
+    for name, content in ((travel.FILE, bag.text()), (SCRIPT, text)):
+        (folder / name).touch(0o600)
+        (folder / name).chmod(0o600)
+        (folder / name).write_text(content)
+    known = environment(held, os.environ)
+    return _run(known, "sbatch", "--parsable", str(folder / SCRIPT)).strip().partition(";")[0]
+
+
+def environment(held: Slurm, known: Mapping[str, str]) -> dict[str, str]:
+    """For `sbatch`, without what would count more than what the script asks for."""
+    without = {*OURS, *(variable for name, variable in SETTINGS.items() if getattr(held, name) is not None)}
+    if held.memory is not None or held.cpus_per_node is None:  # --mem, which excludes these two
+        without |= {"MEM_PER_CPU", "MEM_PER_GPU"}
+    return {k: v for k, v in known.items() if k not in {f"SBATCH_{name}" for name in without}}
 
 
 def _say_how(job: str, log: Path) -> None:
@@ -84,15 +101,14 @@ def _say_how(job: str, log: Path) -> None:
     typer.echo(f"stop it with: scancel {job}", err=True)
 
 
-def _run(name: str, *arguments: str, without: Sequence[str] = ()) -> str:
-    """What one of Slurm's commands says.
+def _run(known: Mapping[str, str], name: str, *arguments: str) -> str:
+    """What one of Slurm's commands says in this environment.
 
     Raises:
         RefusedError: it is not here, or says no.
     """
     if shutil.which(name) is None:
         raise RefusedError(f"no {name} here; submit from a login node of the cluster, or look with --dry-run")
-    known = {k: v for k, v in os.environ.items() if k not in without}
     ran = subprocess.run([name, *arguments], env=known, capture_output=True, text=True)
     if ran.returncode:
         lines = [line for line in ran.stderr.splitlines() if line.strip()]

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "mungekey", "sbatch")
@@ -114,7 +114,10 @@ class Slurm:
         places = {"key-file": key, "socket": self.folder / "munge.socket", "pid-file": self.folder / "munge.pid"}
         places |= {"seed-file": self.folder / "munge.seed", "log-file": self.folder / "munge.log"}
         self._daemon("munged", "--foreground", "--force", *(f"--{name}={path}" for name, path in places.items()))
+        deadline = time.monotonic() + 60
         while not (self.folder / "munge.socket").exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"munge does not start: {(self.folder / 'munged.out').read_text()}")
             time.sleep(0.05)
 
     def _daemon(self, name: str, *arguments: str) -> None:
@@ -141,13 +144,25 @@ class Slurm:
             time.sleep(0.2)
         return job
 
+    def await_no_jobs(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while left := self.run("squeue", "--noheader").strip():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"still in the queue: {left}")
+            time.sleep(0.2)
+
+    def clear(self) -> None:
+        """As at the beginning, whatever came in between: no jobs, and nodes that take some."""
+        for state in ("pending", "running", "suspended"):
+            self.run("scancel", f"--state={state}")
+        for node in NODES:
+            self.run("scontrol", "update", f"nodename={node}", "state=resume")
+        self.await_no_jobs()
+
     def stop(self) -> None:
         """Every job ends first, and with it what it started."""
-        self.run("scancel", "--state=pending")
-        self.run("scancel", "--state=running")
-        deadline = time.monotonic() + 60
-        while self.run("squeue", "--noheader").strip() and time.monotonic() < deadline:
-            time.sleep(0.2)
+        with suppress(TimeoutError):
+            self.clear()
         for process in reversed(self.processes):
             process.send_signal(signal.SIGTERM)
             try:

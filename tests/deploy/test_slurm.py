@@ -5,6 +5,7 @@ What takes minutes is marked `slow` and has `make test-slow`; the rest is among 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -42,10 +43,11 @@ def cluster() -> Iterator[Slurm]:
 
 
 @pytest.fixture
-def slurm(cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+def slurm(cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
-    return cluster
+    yield cluster
+    cluster.clear()
 
 
 class Gated:
@@ -102,9 +104,29 @@ def log(job: str) -> str:
     return next(Path().glob(f".sweeps/slurm/*/{job}.log")).read_text()
 
 
+def running(name: str, folder: Path) -> list[psutil.Process]:
+    """The processes of this name that work in the folder; any of them may end while one looks."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error):
+            if process.info["name"] == name and process.cwd() == str(folder):
+                found.append(process)
+    return found
+
+
+def contents(*folders: Path) -> dict[Path, bytes]:
+    """Of all files below them, but those that vanish while one looks."""
+    read = {}
+    for path in (p for folder in folders for p in folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                read[path] = path.read_bytes()
+    return read
+
+
 def token_of(folder: Path) -> str:
     """Where it has to be: in the environment of Ray's processes, which their owner alone can read."""
-    [server] = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "gcs_server" and p.cwd() == str(folder)]
+    [server] = running("gcs_server", folder)
     return server.environ()["RAY_AUTH_TOKEN"]
 
 
@@ -114,6 +136,9 @@ def test_a_sweep_goes_into_the_queue_again_when_its_time_is_up_and_its_token_is_
     gated = Gated(tmp_path)
     options = ("--nodes", 2, "--gpus-per-node", 1, "--time", "30:00", "--set", "slurm.cpus_per_node=1")
     options += ("--set", "slurm.partition=all")
+    (tmp_path / "deploy").mkdir()  # a user's own, which has nothing to do with this
+    (tmp_path / "deploy" / "__init__.py").write_text("raise RuntimeError('not this one')\n")
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
 
     # refused, printed, submitted, joined
     monkeypatch.setenv("SBATCH_PARTITION", "nowhere")
@@ -122,6 +147,7 @@ def test_a_sweep_goes_into_the_queue_again_when_its_time_is_up_and_its_token_is_
     assert refused.err.splitlines()[-1] == (
         "error: sbatch refuses: Batch job submission failed: Invalid partition name specified"
     )
+    monkeypatch.setenv("SQUEUE_STATES", "failed")
     said = sweeps("submit", gated.path, "--slurm", *options)
     job, key = said.out.strip(), next(Path(".sweeps/slurm").iterdir()).name
     assert said.code == 0, said.err
@@ -129,6 +155,8 @@ def test_a_sweep_goes_into_the_queue_again_when_its_time_is_up_and_its_token_is_
     again = sweeps("submit", gated.path, "--slurm", *options)
     assert (again.code, again.out.strip()) == (0, job)
     assert again.err.startswith("joined: it is in the queue already, ")
+    folder = Path(".sweeps/slurm", key)
+    assert [(folder / name).stat().st_mode & 0o777 for name in ("", "job.json", "job.sh")] == [0o700, 0o600, 0o600]
 
     # both nodes work, and the token is where Ray keeps it
     before = gated.await_blocks(4)
@@ -137,9 +165,9 @@ def test_a_sweep_goes_into_the_queue_again_when_its_time_is_up_and_its_token_is_
     assert re.fullmatch("[0-9a-f]{64}", secret)
     rays = list(Path("/tmp").glob(f"sw{job}.*"))
     assert [(p.stat().st_mode & 0o777, p.stat().st_uid) for p in rays] == [(0o700, os.getuid())] * 3
-    places = [p for folder in (tmp_path, slurm.folder, *rays) for p in folder.rglob("*") if p.is_file()]
+    places = contents(tmp_path, slurm.folder, *rays)
     assert {"job.json", "job.sh", "mlflow.db", f"{job}.log", "slurmctld.log", "raylet.out"} <= {p.name for p in places}
-    assert [p for p in places if secret.encode() in p.read_bytes()] == []
+    assert [path for path, content in places.items() if secret.encode() in content] == []
     assert not any(secret in word for p in psutil.process_iter(["cmdline"]) for word in p.info["cmdline"] or ())
     assert secret not in slurm.run("scontrol", "show", "--details", "job", job)
 
@@ -156,7 +184,7 @@ def test_a_sweep_goes_into_the_queue_again_when_its_time_is_up_and_its_token_is_
     assert gated.is_as_undisturbed()
     assert statuses(tmp_path / "mlflow.db") == ["FINISHED"]
     assert not list(Path("/tmp").glob(f"sw{job}.*")), "Ray's folders are gone"
-    assert not [p for p in psutil.process_iter(["name"]) if p.info["name"] == "raylet" and p.cwd() == str(tmp_path)]
+    assert running("raylet", tmp_path) == []
 
 
 @pytest.mark.slow
@@ -168,6 +196,7 @@ def test_a_job_that_is_requeued_goes_on(sweeps: Run, slurm: Slurm, tmp_path: Pat
     job = submit(sweeps, gated, "--nodes", 2)
     before = gated.await_blocks(4)
     assert slurm.run("scontrol", *(word.format(job=job) for word in command)) == ""
+    assert submit(sweeps, gated, "--nodes", 2) == job, "joined while it ends, to start again"
     slurm.await_job(job, JobState="PENDING", Restarts="1")
     if "nodename=n2" in command:
         slurm.run("scontrol", "update", "nodename=n2", "state=resume")
@@ -188,10 +217,10 @@ def test_a_node_that_is_drained_works_to_the_end_of_the_job(sweeps: Run, slurm: 
     assert completed(slurm, job), log(job)
     assert gated.is_as_undisturbed()
     waiting = submit(sweeps, Gated(tmp_path, "later"), "--nodes", 2)
+    deadline = time.monotonic() + 60
     while (reason := slurm.job(waiting)["Reason"]) in ("None", "Priority"):
+        assert time.monotonic() < deadline, reason
         time.sleep(0.2)
-    slurm.run("scancel", waiting)
-    slurm.run("scontrol", "update", "nodename=n2", "state=resume")
     assert "DRAINED" in reason or "UnavailableNodes:n2" in reason  # Slurm says the one, and soon the other
 
 
@@ -246,8 +275,7 @@ def test_a_job_that_is_cancelled_stays_so_and_the_exit_status_is_the_sweeps(
     gated.await_blocks(4)
     slurm.run("scancel", job)
     slurm.await_job(job, JobState="CANCELLED", Restarts="0")
-    while slurm.run("squeue", "--noheader", f"--jobs={job}").strip():
-        time.sleep(0.2)
+    slurm.await_no_jobs()
     assert "stopped; what is committed is safe in" in log(job)
     assert slurm.job(job)["JobState"] == "CANCELLED"
     write_toml(

@@ -14,6 +14,7 @@ from deploy.settings import resolve, variable
 from deploy.slurm import settings
 from deploy.slurm.script import BODY, script
 from deploy.slurm.settings import Slurm
+from deploy.slurm.submit import environment
 from sweeps.errors import SpecError
 from tests.deploy.conftest import Said, faulty_spec
 
@@ -194,6 +195,18 @@ def test_a_machine_without_slurm_says_so(sweeps: Run, tmp_path: Path, monkeypatc
     assert (said.code, said.out) == (2, "")
     assert said.err == "error: no squeue here; submit from a login node of the cluster, or look with --dry-run\n"
     assert not Path(".sweeps").exists()
+
+
+def test_sbatch_hears_of_no_variable_that_counts_more_than_the_script() -> None:
+    ours = {"SBATCH_ARRAY_INX", "SBATCH_ERROR", "SBATCH_GPUS_PER_NODE", "SBATCH_JOB_NAME", "SBATCH_NO_REQUEUE"}
+    ours |= {"SBATCH_OPEN_MODE", "SBATCH_OUTPUT", "SBATCH_SIGNAL", "SBATCH_WAIT"}
+    others = {"SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_TIMELIMIT", "SBATCH_MEM_PER_NODE"}
+    per_part = {"SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU"}
+    theirs = {"PATH", "WAIT", "SBATCH_CLUSTERS", "SBATCH_CONSTRAINT", "SBATCH_EXPORT"}
+    known = dict.fromkeys(ours | others | per_part | theirs, "x")
+    assert set(environment(Slurm(), known)) == theirs | others
+    assert set(environment(Slurm(cpus_per_node=2), known)) == theirs | others | per_part
+    assert set(environment(Slurm.model_validate(MANY), known)) == theirs
 
 
 def test_the_guide_lists_every_setting_with_what_it_says_of_itself() -> None:
