@@ -25,7 +25,7 @@ SIZE, TIMES = 2**20, 8  # bytes of an object that is put over and over, and read
 
 def disk(patient: Patient) -> Iterator[Finding]:
     """Room where the store, Ray's sessions and compiled code lie, and for Ray's objects in memory."""
-    places = {"Ray's sessions": Path(os.environ.get("RAY_TMPDIR") or "/tmp")}
+    places = {"Ray's sessions": _existing(Path(os.environ.get("RAY_TMPDIR") or "/tmp"))}
     if is_local(patient.store):
         places["the store"] = _existing(Path(local_path(patient.store)))
     if os.environ.get("NUMBA_CACHE_DIR"):

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ HEAD = "node:__internal_head__"
 PORT = 8265  # where a dashboard is looked for by habit
 START_SECONDS = 90.0
 LOG = "head.log"
+TEMPORARY = Path("/tmp")
 SESSIONS = "ray"  # Ray makes its folder writable for all; the one above it keeps others out
 
 
@@ -84,7 +86,6 @@ def _start(folder: Path) -> Head:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = {**os.environ, **ON_LOOPBACK, "PATH": path}
     environment.pop("RAY_ADDRESS", None)
-    environment |= ON_LOOPBACK
     ensure_token(environment)
     script = f'cd "$1"; shift; "$@" >{LOG} 2>&1 </dev/null & echo $!'
     started = subprocess.run(
@@ -118,11 +119,12 @@ def ensure_token(environment: Mapping[str, str]) -> None:
 
 def own_folder() -> Path:
     """Short, because Ray's sockets lie below it, and ours alone."""
-    folder = Path("/tmp") / f"sweeps-{os.getuid()}"
+    folder = TEMPORARY / f"sweeps-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
-        raise RefusedError(f"{folder} belongs to somebody else; start a cluster yourself and give its --address")
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise RefusedError(f"{folder} is not a folder of yours; start a cluster yourself and give its --address")
     folder.chmod(0o700)
     return folder
 

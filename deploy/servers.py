@@ -24,13 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from deploy.compose import make_secrets
-from deploy.heads import free_port
+from deploy.heads import SESSIONS, free_port, own_folder
 from sweeps.errors import RefusedError, SweepsError
 
 COMPOSE = Path(__file__).parent / "compose"
 HERE = "127.0.0.1"
 START_SECONDS = 180.0
 NOBODY = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+BARE = ("PATH", "LANG", "LC_ALL", "TZ")
+CLIENTS = ("AWS_", "MLFLOW_", "PG")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,8 @@ class Server:
     """Who may use it, in words."""
     environment: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    bare: bool = False
+    """Of our environment it has what BARE names, no more: other processes of its user can read it."""
 
     @property
     def address(self) -> str:
@@ -97,6 +102,7 @@ def postgres(place: Place) -> Server:
         lambda _: subprocess.run(ask).returncode == 0,
         f"behind MLflow; its user's password is in {place.secrets / 'mlflow_pgpass'}",
         options={**who, "cwd": "/"},
+        bare=True,
     )
 
 
@@ -108,7 +114,8 @@ def _initialise(programs: Path, place: Place, data: Path, who: dict[str, Any]) -
     for path in (data.parent, key) if who else ():
         shutil.chown(path, NOBODY["user"], NOBODY["group"])
     how = ["--auth=scram-sha-256", f"--pwfile={key}", "--username=postgres", "--encoding=UTF8", "--locale=C"]
-    made = subprocess.run([programs / "initdb", *how, "-D", data], **who, cwd="/", capture_output=True, text=True)
+    command, options = [programs / "initdb", *how, "-D", data], {**who, "cwd": "/", "env": _bare()}
+    made = subprocess.run(command, **options, capture_output=True, text=True)
     key.unlink()
     if made.returncode:
         raise RefusedError(f"PostgreSQL does not start in {data}: {made.stderr.strip().splitlines()[-1]}")
@@ -149,6 +156,7 @@ def mlflow(place: Place, database: Server, objects: Server) -> Server:
         "SWEEPS_S3": objects.url,
         "SWEEPS_MLFLOW_LISTEN": f"{HERE}:{port}",
         "TMPDIR": str(scratch),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), HERE),
     }
     shown = f"user {make_secrets.ADMIN}, password in {place.secrets / 'mlflow_admin_password'}"
     command: list[str | Path] = [sys.executable, COMPOSE / "serve_mlflow.py"]
@@ -163,7 +171,7 @@ def prometheus(place: Place) -> Server | None:
     folder = place.folder / "prometheus"
     folder.mkdir(exist_ok=True)
     shutil.copy(COMPOSE / "prometheus.yml", folder)
-    link, ray = folder / "ray", os.environ.get("SWEEPS_RAY_FOLDER", f"/tmp/sweeps-{os.getuid()}")
+    link, ray = folder / "ray", os.environ.get("SWEEPS_RAY_FOLDER") or own_folder() / SESSIONS
     link.unlink(missing_ok=True)
     link.symlink_to(ray)
     port = free_port(9090)
@@ -174,8 +182,10 @@ def prometheus(place: Place) -> Server | None:
 
 
 def _answers(path: str) -> Callable[[Server], bool]:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
     def ready(server: Server) -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{server.url}{path}", timeout=5):
+        with contextlib.suppress(OSError), direct.open(f"{server.url}{path}", timeout=5):
             return True
         return False
 
@@ -183,13 +193,11 @@ def _answers(path: str) -> Callable[[Server], bool]:
 
 
 def start(place: Place, server: Server) -> subprocess.Popen[Any]:
-    """Started, and there. Settings of clients are kept from it: they are not for servers."""
-    clients = ("AWS_", "MLFLOW_", "PG")
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(clients)}
+    """Started, and there."""
     with place.log(server).open("ab") as log:
         process = subprocess.Popen(
             server.command,
-            env=inherited | server.environment,
+            env=(_bare() if server.bare else _inherited()) | server.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -204,6 +212,15 @@ def start(place: Place, server: Server) -> subprocess.Popen[Any]:
     return process
 
 
+def _bare() -> dict[str, str]:
+    return {name: os.environ[name] for name in BARE if name in os.environ}
+
+
+def _inherited() -> dict[str, str]:
+    """Without settings of clients: they are not for servers."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(CLIENTS)}
+
+
 def _await(place: Place, server: Server, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not server.ready(server):
@@ -213,7 +230,8 @@ def _await(place: Place, server: Server, process: subprocess.Popen[Any]) -> None
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """With all that it started."""
+    """With all that it started. Nobody cuts it short, since whatever is not ended then is left."""
+    _hear(signal.SIG_IGN)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)  # PostgreSQL: cut connections, then end in order
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -269,11 +287,23 @@ def describe(place: Place, up: dict[Server, Any]) -> str:
     return "\n".join([*lines, "stores go to s3://sweeps/..., Ctrl-C ends all"])
 
 
+def _hear(how: Any) -> None:
+    """What asks us to end is handled so, unless it was to be ignored from the start, as with `nohup`."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, how)
+
+
+def _stop(*_: Any) -> None:
+    _hear(signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def serve(folder: Path) -> None:
-    """Until Ctrl-C or SIGTERM, or until a server is lost, which is an error."""
+    """Until Ctrl-C, SIGTERM or the terminal's end, or until a server is lost, which is an error."""
     place = Place(folder.resolve())
     place.folder.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _hear(_stop)
     with contextlib.suppress(KeyboardInterrupt), running(place) as up:
         (place.folder / "team.sh").write_text(settings(place, up))
         print(describe(place, up), flush=True)

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 SECRETS = Path(os.environ.get("SWEEPS_SECRETS", "/run/secrets"))
 DATABASE = os.environ.get("SWEEPS_DATABASE", "postgres:5432")
@@ -76,13 +77,29 @@ def secret(name: str) -> str:
 
 
 def make_buckets() -> None:
+    """What is missing; where all are there, the key need not be one that may list or make buckets."""
     import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
 
     s3 = boto3.client("s3")
-    there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     for bucket in BUCKETS:
-        if bucket not in there:
-            s3.create_bucket(Bucket=bucket)
+        try:
+            if not _is_there(s3, bucket):
+                s3.create_bucket(Bucket=bucket)
+        except (BotoCoreError, ClientError) as error:
+            raise SystemExit(f"error: bucket {bucket!r} of {S3} cannot be used or made: {error}") from None
+
+
+def _is_there(s3: Any, bucket: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    try:
+        s3.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        return False
+    return True
 
 
 def main() -> None:

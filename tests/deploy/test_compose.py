@@ -9,13 +9,15 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from botocore.stub import Stubber
 
 from deploy.compose import make_secrets, serve_mlflow
 
@@ -211,3 +213,41 @@ def test_the_server_of_mlflow_asks_for_a_password_and_has_none_in_its_command(
     auth.read_string(serve_mlflow.AUTH.format(database=serve_mlflow.database("mlflow_auth")))
     assert auth["mlflow"]["default_permission"] == "EDIT"
     assert auth["mlflow"]["database_uri"] == "postgresql+psycopg://mlflow@postgres:5432/mlflow_auth"
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
+    """Answers what is laid out for it, in that order; whatever else it is asked is an error."""
+    known = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    client = boto3.client("s3", **known)
+    monkeypatch.setattr(boto3, "client", lambda name: client)
+    with Stubber(client) as stub:
+        yield stub
+
+
+def test_only_buckets_that_are_missing_are_made(s3: Stubber) -> None:
+    s3.add_response("head_bucket", {}, {"Bucket": "mlflow"})
+    s3.add_client_error("head_bucket", "404", http_status_code=404)
+    s3.add_response("create_bucket", {}, {"Bucket": "sweeps"})
+    serve_mlflow.make_buckets()
+    s3.assert_no_pending_responses()
+
+
+def test_buckets_that_are_there_ask_no_right_to_list_or_to_make_them(s3: Stubber) -> None:
+    for name in serve_mlflow.BUCKETS:
+        s3.add_response("head_bucket", {}, {"Bucket": name})
+    serve_mlflow.make_buckets()
+    s3.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("asked", ["head_bucket", "create_bucket"])
+def test_a_bucket_that_is_not_for_us_is_one_line(s3: Stubber, asked: str) -> None:
+    if asked == "create_bucket":
+        s3.add_client_error("head_bucket", "404", http_status_code=404)
+    s3.add_client_error(asked, "AccessDenied", "not yours", http_status_code=403)
+    with pytest.raises(SystemExit) as end:
+        serve_mlflow.make_buckets()
+    said = str(end.value)
+    assert said.startswith("error: bucket 'mlflow' of http://s3:9000 cannot be used or made: ")
+    assert said.endswith(": not yours")
+    assert "\n" not in said

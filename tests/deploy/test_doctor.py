@@ -53,8 +53,10 @@ def one(name: str, **patient: Any) -> Finding:
 
 
 def test_a_machine_that_is_well_is_told_so_and_nothing_is_left_behind(
-    sweeps: Callable[..., Said], tmp_path: Path
+    sweeps: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(checks_disk, "RAY_FULL", 1.0)  # this machine's own disk may be as full as it is
+    monkeypatch.setattr(checks_disk, "NONE", 0)
     said = sweeps("doctor")
     assert said.code == 0, said.out
     lines = [line for line in said.out.splitlines() if "->" not in line]
@@ -244,6 +246,13 @@ def test_a_full_disk_is_a_fault_of_the_disk_and_of_the_store(disk: Path, monkeyp
     assert tried.state == FAULT
     assert "No space left on device" in tried.text
     assert [p.name for p in disk.iterdir()] == ["filler"], "what could not be written whole is taken away"
+
+
+def test_a_folder_of_rays_yet_to_come_is_one_above(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setenv("RAY_TMPDIR", str(disk / "ray" / "later"))
+    resize(disk, 1000 * 2**20)
+    [room] = [f for f in found("disk", store=str(disk)) if "Ray's sessions" in f.text]
+    assert (room.state, f"free at {disk}, for" in room.text) == (WARNING, True), room
 
 
 def test_little_room_is_a_warning(disk: Path) -> None:  # noqa: F811

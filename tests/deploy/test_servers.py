@@ -24,7 +24,7 @@ import requests
 from ray.cluster_utils import Cluster
 
 from actors.inline import Inline
-from deploy import jobs, servers
+from deploy import heads, jobs, servers
 from deploy.heads import free_port
 from storage.query import open_sweep
 from storage.zarr_store import ZarrStore
@@ -84,24 +84,50 @@ class Team:
 
 @pytest.fixture(scope="module")
 def team(folder: Path) -> Iterator[Team]:
-    place = folder / "servers"
-    environment = os.environ | {"SWEEPS_RAY_FOLDER": str(folder / "ray"), "PYTHONPATH": str(ROOT)}
+    """Started where a proxy is known, which nothing here may ask, and where other things have secrets."""
+    place, nowhere = folder / "servers", f"http://127.0.0.1:{free_port()}"
+    known = {"SWEEPS_RAY_FOLDER": str(folder / "ray"), "PYTHONPATH": str(ROOT), "SOME_TOKEN": "of something else"}
+    environment = os.environ | known | dict.fromkeys(("http_proxy", "HTTP_PROXY"), nowhere)
     command = [sys.executable, "-m", "deploy.servers", str(place)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process, ended(process):
+        said = until_ready(process)
+        shell = subprocess.run(["sh", "-c", f". {place}/team.sh; env -0"], capture_output=True, text=True, check=True)
+        known = dict(line.partition("=")[::2] for line in shell.stdout.split("\0") if line)
+        yield Team(place, process, said, {k: v for k, v in known.items() if k.startswith(("MLFLOW_", "AWS_"))})
+
+
+def until_ready(process: subprocess.Popen[str]) -> str:
     assert process.stdout
     said = ""
     while "Ctrl-C ends all" not in said:
         line = process.stdout.readline()
         assert line, said
         said += line
-    shell = subprocess.run(["sh", "-c", f". {place}/team.sh; env -0"], capture_output=True, text=True, check=True)
-    known = dict(line.partition("=")[::2] for line in shell.stdout.split("\0") if line)
-    made = Team(place, process, said, {k: v for k, v in known.items() if k.startswith(("MLFLOW_", "AWS_"))})
-    began = psutil.Process(process.pid).children(recursive=True)
-    yield made
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
-    assert [p for p in began if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    return said
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """As by a terminal that is closed, with somebody impatient at it: nothing is left all the same."""
+    root, began = psutil.Process(process.pid), []
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            began = root.children(recursive=True)
+        process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+        left = [p for p in began if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        for survivor in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                survivor.kill()
+        process.kill()
+    assert len(began) >= 4
+    assert (process.returncode, left) == (0, [])
 
 
 @pytest.fixture(scope="module")
@@ -118,16 +144,19 @@ def cluster(folder: Path, team: Team, ada: tuple[str, str]) -> Iterator[str]:
     """Three raylets that know what team.sh says, as ada; the dashboard's address."""
     port = free_port()
     known = {**team.settings, "MLFLOW_TRACKING_USERNAME": ada[0], "MLFLOW_TRACKING_PASSWORD": ada[1]}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**known, "RAY_metrics_report_interval_ms": "1000"}.items():
-            patch.setenv(name, value)
-        head = {"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
-        apart = {"dashboard_agent_listen_port": 0}
-        cluster = Cluster(initialize_head=True, head_node_args={**head, **apart, "temp_dir": str(folder / "ray")})
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, **apart)
-    yield f"http://127.0.0.1:{port}"
-    cluster.shutdown()
+    cluster = Cluster()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**known, "RAY_metrics_report_interval_ms": "1000"}.items():
+                patch.setenv(name, value)
+            head = {"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
+            apart = {"dashboard_agent_listen_port": 0}
+            cluster.add_node(**head, **apart, temp_dir=str(folder / "ray"))
+            for _ in range(2):
+                cluster.add_node(num_cpus=1, **apart)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        cluster.shutdown()
 
 
 def status(team: Team, path: str, method: str = "GET", **how: Any) -> int:
@@ -231,9 +260,9 @@ def test_a_sweep_goes_from_a_spec_to_a_figure_and_leaves_no_secret_behind(
     del hidden["s3_user"]  # a name
     hidden |= {"ada": ada[1], "ray": token()}
     assert all(len(secret) > 16 for secret in hidden.values())
-    files = [p for p in folder.rglob("*") if "secrets" not in p.parts and p.is_file() and not p.is_symlink()]
-    assert {"mlflow.log", "postgresql.log", "s3.log", "prometheus.log", "team.sh"} <= {p.name for p in files}
-    held = {str(path): path.read_bytes() for path in files} | objects
+    files = contents(folder)
+    assert {"mlflow.log", "postgresql.log", "s3.log", "prometheus.log", "team.sh"} <= {Path(p).name for p in files}
+    held = files | objects
     held |= {"runs": repr([r.to_dictionary() for r in listed]).encode(), "commands": "\n".join(commands).encode()}
     held |= {"said": "".join([team.said, *map(repr, (submitted, watched, drawn))]).encode()}
     held |= {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -241,6 +270,18 @@ def test_a_sweep_goes_from_a_spec_to_a_figure_and_leaves_no_secret_behind(
     assert b"raylet" in held["commands"]
     leaks = [(name, place) for name, secret in hidden.items() for place, b in held.items() if secret.encode() in b]
     assert leaks == []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the secrets themselves; of those that come and go meanwhile, what was there."""
+    found = {}
+    for place, below, names in os.walk(folder):
+        below[:] = [name for name in below if name != "secrets"]
+        for path in (Path(place, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file() and not path.is_symlink():
+                    found[str(path)] = path.read_bytes()
+    return found
 
 
 def all_commands() -> set[str]:
@@ -282,6 +323,33 @@ def scraped(team: Team, submission: str, blocks: int) -> float:
     return value
 
 
+def test_postgresql_runs_without_what_is_in_our_environment(team: Team) -> None:
+    began = psutil.Process(team.process.pid).children()
+    known = next(p.environ() for p in began if p.name() == "postgres")
+    assert known["PATH"] == os.environ["PATH"]
+    assert known.keys() <= {"PATH", "LANG", "LC_ALL", "TZ"}
+
+
+def test_prometheus_looks_where_our_own_cluster_says_which_nodes_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SWEEPS_RAY_FOLDER", raising=False)
+    monkeypatch.setattr(heads, "TEMPORARY", tmp_path)
+    monkeypatch.setattr(heads, "heads", list)
+    monkeypatch.setattr(heads, "ensure_token", lambda environment: None)
+    monkeypatch.setattr(servers.shutil, "which", lambda name: name)
+
+    def stop(command: list[str], **_: Any) -> None:
+        raise InterruptedError(*command)
+
+    monkeypatch.setattr(heads.subprocess, "run", stop)
+    with pytest.raises(InterruptedError) as started:
+        heads.start(print)
+    assert servers.prometheus(servers.Place(tmp_path))
+    looked = os.readlink(tmp_path / "prometheus" / "ray")
+    assert f"--temp-dir={looked}" in started.value.args
+
+
 def test_the_configuration_of_prometheus_is_checked_by_its_own_tool(folder: Path) -> None:
     place = folder / "checked"
     shutil.copytree(ROOT / "deploy" / "compose", place)
@@ -299,6 +367,7 @@ def test_the_configuration_of_prometheus_is_checked_by_its_own_tool(folder: Path
 def test_what_cannot_start_is_one_line_and_exit_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     with pytest.raises(SystemExit) as end:
         servers.main([])
+    monkeypatch.setattr(servers, "SIGNALS", ())  # they are this process's
     assert "usage" in str(end.value.code)
     monkeypatch.setattr(servers, "binaries", lambda: None)
     with pytest.raises(SystemExit) as end:
