@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ store=results/first.zarr
 WITH_SERVERS = """\
 python -m deploy.servers team >servers.log 2>&1 & servers=$!
 trap 'kill $servers; wait $servers' EXIT
-until grep -q 'Ctrl-C ends all' servers.log; do kill -0 $servers; sleep 0.2; done
+until grep -q 'Ctrl-C ends all' servers.log; do kill -0 $servers || { cat servers.log; exit 1; }; sleep 0.2; done
 . team/team.sh
 store=s3://sweeps/first.zarr
 printf '\\n[store]\\nurl = "%s"\\n' $store >>first.toml
@@ -66,6 +67,14 @@ def _environment() -> None:
 
 
 @pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder below which PostgreSQL may run as somebody else."""
+    with tempfile.TemporaryDirectory(prefix="walk", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
 def slurm() -> Iterator[Slurm]:
     if missing():
         pytest.skip(missing())
@@ -92,10 +101,9 @@ def test_on_a_slurm_cluster(tmp_path: Path, slurm: Slurm) -> None:
 
 
 @pytest.mark.slow
-def test_with_a_teams_servers(tmp_path: Path) -> None:
+def test_with_a_teams_servers(passable: Path) -> None:
     if servers.binaries() is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    tmp_path.chmod(0o755)
-    said = walk(tmp_path, START + SPEC + WITH_SERVERS + LOOK)
+    said = walk(passable, START + SPEC + WITH_SERVERS + LOOK)
     assert "done: s3://sweeps/first.zarr" in said
-    assert drawn(tmp_path).startswith(b"\x89PNG")
+    assert drawn(passable).startswith(b"\x89PNG")
