@@ -10,7 +10,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "mungekey", "sbatch")
@@ -171,3 +172,14 @@ class Slurm:
                 process.kill()
                 process.wait()
         shutil.rmtree(self.folder)
+
+
+@contextmanager
+def started() -> Iterator[Slurm]:
+    """Started, and ended in any case."""
+    cluster = Slurm()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()

@@ -19,7 +19,7 @@ from storage.zarr_store import ZarrStore
 from sweeps.sweep import Sweep
 from tests.conftest import measured_at_once
 from tests.deploy.conftest import Said, statuses, write_toml
-from tests.deploy.slurm_cluster import Slurm, missing
+from tests.deploy.slurm_cluster import Slurm, missing, started
 
 pytestmark = [
     pytest.mark.cluster,
@@ -34,12 +34,8 @@ Run = Callable[..., Said]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Slurm]:
-    cluster = Slurm()
-    try:
-        cluster.start()
+    with started() as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture

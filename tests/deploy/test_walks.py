@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from deploy import servers
-from tests.deploy.slurm_cluster import Slurm, missing
+from tests.deploy.slurm_cluster import Slurm, missing, started
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_token"), pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -78,12 +78,8 @@ def passable() -> Iterator[Path]:
 def slurm() -> Iterator[Slurm]:
     if missing():
         pytest.skip(missing())
-    cluster = Slurm()
-    try:
-        cluster.start()
+    with started() as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 def test_on_a_laptop(tmp_path: Path) -> None:
