@@ -22,7 +22,7 @@ from sweeps.errors import RefusedError
 
 SCRIPT = "job.sh"
 WAITING = (
-    "pending,configuring,running,suspended,stopped,resizing,signaling,stage_out,"
+    "pending,configuring,running,completing,suspended,stopped,resizing,signaling,stage_out,"
     "requeued,requeue_hold,requeue_fed,special_exit,resv_del_hold"
 )
 # What `sbatch` reads from the environment counts more for it than the script. These are the sweep's own: the GPUs too,
@@ -59,6 +59,8 @@ def submit(
         job, state = waiting[:2]
         typer.echo(job)
         typer.echo(f"joined: it is in the queue already, {state}", err=True)
+        if state == "COMPLETING":
+            typer.echo("this run of it ends just now; unless it is requeued, submit it again then", err=True)
     else:
         job = _send(bag, text, held)
         typer.echo(job)
