@@ -29,7 +29,7 @@ KNOWN = (
     Variable("RAY_AUTH_TOKEN", "Ray's token itself", "secret"),
     Variable("RAY_AUTH_TOKEN_PATH", "a file with Ray's token; default ~/.ray/auth_token"),
     Variable("RAY_ADDRESS", "a dashboard, if it is an http address; RAY_API_SERVER_ADDRESS comes before it", "url"),
-    Variable("RAY_TMPDIR", "where Ray keeps its sessions; default /tmp"),
+    Variable("RAY_TMPDIR", "where Ray keeps its sessions; default /tmp/sweeps-UID"),
     Variable("MLFLOW_TRACKING_USERNAME", "who you are for the tracking server"),
     Variable("MLFLOW_TRACKING_PASSWORD", "and the password", "secret"),
     Variable("MLFLOW_TRACKING_TOKEN", "or a token instead", "secret"),
